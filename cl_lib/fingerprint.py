@@ -1,0 +1,118 @@
+"""A hash of the code that a measurement reaches: cells of the notebook and library code, comments and docstrings aside."""
+import ast
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE = "cl_lib"
+HERE = Path(__file__).resolve().parent
+# These run, record and draw; no measured value depends on them.
+PRESENTATION = {f"{PACKAGE}.{name}" for name in ("experiment", "evidence", "figures", "fingerprint", "papers", "report", "runs",
+                                               "verdicts")}
+
+
+def code_hash(shared: list[str], cells: list[str]) -> str:
+    """The fingerprint of `cells` and of whatever they reach in `shared` set-up cells and in the library.
+
+    Two texts that differ in comments, docstrings or layout have the same fingerprint. A library function counts only
+    when it is reached by name, so a change elsewhere in its file moves nothing.
+    """
+    reached: dict[str, str] = {}
+    setup = _Scope("<set-up>", ast.parse("\n".join(shared)))
+    own = _Scope("<paper>", ast.parse("\n".join(cells)))
+    outside = {**setup.imports, **own.imports}
+    own.imports, own.fallback = outside, setup
+    for number, statement in enumerate(own.tree.body):
+        if not isinstance(statement, (ast.Import, ast.ImportFrom)):
+            reached[f"cell:{number}"] = _dump(statement)
+            _follow(statement, own, reached)
+    text = "\n".join(f"{name}={reached[name]}" for name in sorted(reached))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def definitions(source: str) -> dict[str, str]:
+    """Name -> normalised code of each top-level function, class and assignment of a cell."""
+    scope = _Scope("<cell>", ast.parse(source))
+    return {name: _dump(node) for name, node in scope.names.items()}
+
+
+class _Scope:
+    """The top-level names of a module or cell, and what its imports stand for."""
+
+    def __init__(self, name: str, tree: ast.Module, package: str = PACKAGE):
+        self.name, self.tree, self.fallback = name, tree, None
+        self.names: dict[str, ast.stmt] = {}
+        self.imports: dict[str, tuple[str, str | None]] = {}
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
+                self.names[node.name] = node
+            elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+                for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                    for name in ast.walk(target):
+                        if isinstance(name, ast.Name):
+                            self.names[name.id] = node
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
+                for a in node.names:
+                    self.imports[a.asname or a.name] = (node.module, a.name)
+            elif isinstance(node, ast.Import):
+                for a in node.names:
+                    if a.name.split(".")[0] == package:
+                        self.imports[a.asname or package] = (a.name if a.asname else package, None)
+
+
+@lru_cache
+def _module(name: str) -> "_Scope | None":
+    path = HERE.joinpath(*name.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return _Scope(name, ast.parse(path.read_text(encoding="utf8"))) if path.exists() else None
+
+
+def _follow(node: ast.AST, scope: _Scope, reached: dict[str, str]) -> None:
+    """Add all that the names under `node` reach."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Attribute):
+            chain, value = [part.attr], part.value
+            while isinstance(value, ast.Attribute):
+                chain, value = [value.attr, *chain], value.value
+            if isinstance(value, ast.Name) and value.id in scope.imports:
+                module, attribute = scope.imports[value.id]
+                _resolve(module, ([attribute] if attribute else []) + chain, reached)
+        elif isinstance(part, ast.Name):
+            if part.id in scope.imports:
+                module, attribute = scope.imports[part.id]
+                _resolve(module, [attribute] if attribute else [], reached)
+            else:
+                _add(part.id, scope, reached)
+
+
+def _add(name: str, scope: _Scope, reached: dict[str, str]) -> None:
+    if name not in scope.names:
+        if scope.fallback and name in scope.fallback.names:
+            _add(name, scope.fallback, reached)
+        return
+    key = f"{scope.name}:{name}"
+    if key not in reached and scope.name != "<paper>":
+        reached[key] = _dump(scope.names[name])
+        _follow(scope.names[name], scope, reached)
+
+
+def _resolve(module: str, chain: list[str], reached: dict[str, str]) -> None:
+    """Follow module.chain[0].chain[1]... to a definition; a bare module is reached only through its attributes."""
+    while chain and _module(f"{module}.{chain[0]}"):
+        module, chain = f"{module}.{chain[0]}", chain[1:]
+    if module in PRESENTATION or not chain or (scope := _module(module)) is None:
+        return
+    if chain[0] in scope.names:
+        _add(chain[0], scope, reached)
+    elif chain[0] in scope.imports:
+        target, attribute = scope.imports[chain[0]]
+        _resolve(target, ([attribute] if attribute else []) + chain[1:], reached)
+
+
+def _dump(node: ast.AST) -> str:
+    node = ast.parse(ast.unparse(node))
+    for part in ast.walk(node):
+        if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
+            part.body = part.body[1:] or [ast.Pass()]
+    return ast.dump(node)
