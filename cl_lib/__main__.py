@@ -1,5 +1,6 @@
 """The command line: list, show, run, verify, report, profile."""
 import argparse
+import importlib
 import math
 import os
 import re
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.set_defaults(call=_show)
     one = commands.add_parser("run", help="reproduce papers: measure, record, show the verdicts", epilog=EXAMPLES,
                               formatter_class=argparse.RawDescriptionHelpFormatter)
-    one.add_argument("papers", nargs="*", help="ids of papers, such as dcl")
+    one.add_argument("papers", nargs="*", help="papers or single claims, such as dcl or dcl.small-batch")
     one.add_argument("--notebook", action="append", default=[], help="all written papers of this notebook")
     one.add_argument("--all", action="store_true", help="all written papers")
     one.add_argument("--stale", action="store_true", help="papers without evidence, or whose code has moved since")
@@ -127,14 +128,14 @@ def _run(options) -> int:
         raise InputError(f"{results} holds the published evidence; runs with other settings need another folder")
     jobs = runs.plan(names, tier=options.tier, seeds=seeds, device=options.device, settings=settings, results=results,
                      workers=None)
-    save = published and options.tier != "smoke" and not own
+    save = published and options.tier != "smoke" and not own and not any(job.claims for job in jobs)
     with runs.progress_bar() as progress:
         done = runs.run(jobs, workers=options.workers, scheduler=options.scheduler, save=save, progress=progress,
                         on_done=lambda d: print(f"{d.job.name}: {d.error or 'done'} ({d.seconds:.0f} s)", file=sys.stderr))
     if options.tier == "smoke":
         print("tier smoke: everything ran; it records nothing")
     else:
-        summary([papers.paper(n) for n in names], results, options.tier, seeds, settings, experiment)
+        summary(names, results, options.tier, seeds, settings, experiment)
         if not published:
             print(f"rows: {results}")
     return 1 if any(d.error for d in done) else 0
@@ -143,7 +144,7 @@ def _run(options) -> int:
 def _names(options) -> list[str]:
     from cl_lib import experiment, runs
 
-    names = [papers.paper(n).id for n in options.papers]
+    names = list(options.papers)
     for n in options.notebook:
         names += [p.id for p in papers.notebook(n).papers if p.claims]
     if options.all:
@@ -157,13 +158,14 @@ def _names(options) -> list[str]:
     return names
 
 
-def summary(found, results, tier, seeds, settings, experiment) -> None:
+def summary(names, results, tier, seeds, settings, experiment) -> None:
     """The table at the end of a run: claim, arms, mean and interval, verdict, seconds; beside it what is published."""
     own = results.resolve() != evidence.RESULTS
     print()
-    for paper in found:
+    for name in names:
+        paper = papers.paper(name.partition(".")[0])
         code = experiment.current_code(paper)
-        for claim in paper.claims:
+        for claim in [papers.claim(name)] if "." in name else paper.claims:
             rows = [r for r in evidence.rows(paper.id, results) if r["claim"] == claim.name
                     and (seeds is None or r["seed"] in seeds) and (not settings or _has(r["settings"], settings))]
             verdict = evidence.verdict(claim, rows, code=code, tier=tier)
@@ -201,12 +203,9 @@ def _report(options) -> int:
 
 
 def _profile(options) -> int:
-    from cl_lib.profiling import losses, views
-
-    tables = {"losses": losses.losses, "views": views.views}
-    if options.what not in tables:
-        raise unknown("profile", options.what, tables)
-    rows = tables[options.what]()
+    if options.what not in ("losses", "views"):
+        raise unknown("profile", options.what, ("losses", "views"))
+    rows = getattr(importlib.import_module(f"cl_lib.profiling.{options.what}"), options.what)()
     names = list(rows[0])
     cells = [names, *([_cell(r.get(n)) for n in names] for r in rows)]
     widths = [max(len(c[i]) for c in cells) for i in range(len(names))]
