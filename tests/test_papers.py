@@ -1,0 +1,97 @@
+"""The registry reads, and says file and line of what is wrong in it."""
+import re
+import shutil
+
+import pytest
+
+from cl_lib import papers
+from cl_lib.errors import InputError
+
+
+def test_every_paper_of_the_book_has_a_row():
+    assert len(papers.notebooks()) == 46
+    assert len(papers.papers()) == 237
+    for paper in papers.papers().values():
+        assert paper.title and paper.idea and paper.authors, paper.id
+        assert paper.arxiv is None or re.fullmatch(r"\d{4}\.\d{4,5}|[a-z-]+/\d{7}", paper.arxiv), paper.id
+        assert paper.code is None or re.fullmatch(r"[\w.-]+/[\w.-]+", paper.code), paper.id
+
+
+GOOD = """\
+- id: demo
+  title: A demo
+  authors: Nobody
+  year: 2020
+  venue: null
+  arxiv: null
+  code: null
+  idea: Nothing much.
+  headline: {says: it works}
+  departures: []
+  claims:
+    - id: first
+      says: It is better.
+      where: abstract
+      kind: effect
+      fidelity: same
+      metric: accuracy
+      better: higher
+      contrasts: [{arm: a, against: b, min_effect: 0.1}]
+"""
+
+
+@pytest.fixture
+def registry(tmp_path):
+    def write(text):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        (tmp_path / "data/papers").mkdir(parents=True)
+        (tmp_path / "data/book.yml").write_text(
+            "- {name: part, title: Part, intro: '', notebooks: [{name: demo-notebook, title: Demo}]}\n")
+        (tmp_path / "data/papers/demo-notebook.yml").write_text(text)
+        papers.book.cache_clear()
+        return tmp_path
+
+    return write
+
+
+def test_a_good_row_reads(registry):
+    claim = papers.claim("demo.first", registry(GOOD))
+    assert (claim.name, claim.sign, claim.contrasts[0].min_effect) == ("demo.first", 1, 0.1)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("  idea: Nothing much.\n", "", r"yml:1: paper demo: missing field 'idea'"),
+    ("  idea:", "  ideas: x\n  idea:", r"yml:1: .*unknown field 'ideas'; did you mean 'idea'"),
+    ("kind: effect", "kind: efect", r"yml:12: claim demo.first: unknown kind 'efect'; did you mean 'effect'"),
+    ("better: higher", "better: more", r"unknown better 'more'"),
+    ("fidelity: same", "fidelity: exact", r"unknown fidelity"),
+    (", min_effect: 0.1", "", r"yml:19: .*missing field 'min_effect'"),
+    ("min_effect: 0.1", "min_effect: -1", r"min_effect must be a number >= 0"),
+    ("min_effect: 0.1", "margin: 0.1", r"unknown field 'margin'"),
+    ("      contrasts: [{arm: a, against: b, min_effect: 0.1}]\n", "", r"takes `contrasts`"),
+    ("kind: effect", "kind: identity", r"takes a number `tolerance`"),
+    ("year: 2020", "year: soon", r"year must be a whole number"),
+    ("  departures: []\n", "  departures: none\n", r"departures must be a list"),
+    ("  claims:", "  title: Again\n  claims:", r"yml:1: .*'title' stands twice"),
+    ("  title: A demo", "  title: [", r"yml:\d+: not valid YAML"),
+])
+def test_a_bad_row_is_named_with_file_and_line(registry, old, new, message):
+    assert old in GOOD
+    root = registry(GOOD.replace(old, new, 1))
+    with pytest.raises(InputError, match=message):
+        papers.book(root)
+
+
+def test_an_id_stands_once(registry):
+    with pytest.raises(InputError, match="'demo' stands twice"):
+        papers.book(registry(GOOD + GOOD))
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: papers.paper("dlc-fas"), "unknown paper 'dlc-fas'; did you mean 'dcl-fas'"),
+    (lambda: papers.notebook("objective"), "did you mean 'objectives'"),
+    (lambda: papers.claim("dcl.nothing"), "unknown claim 'dcl.nothing'"),
+])
+def test_the_nearest_name_is_shown(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

@@ -1,0 +1,219 @@
+"""The generated pages say what the registry and the rows say, and staging changes nothing else."""
+import json
+import re
+import shutil
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from cl_lib import evidence, experiment, figures, pages, papers, report
+from cl_lib.errors import InputError
+from cl_lib.papers import ROOT
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def image(alt=None):
+    return {"output_type": "display_data", "data": {"image/png": PIXEL, "text/plain": "a figure"},
+            "metadata": {"image/png": {"alt": alt}} if alt else {}}
+
+
+def cell(kind, source, *tags, outputs=()):
+    extra = {"outputs": list(outputs), "execution_count": None} if kind == "code" else {}
+    return {"cell_type": kind, "id": f"c{abs(hash(source)) % 10**6}", "metadata": {"tags": list(tags)}, "source": source, **extra}
+
+
+def notebook():
+    stderr = {"output_type": "stream", "name": "stderr", "text": ["a progress bar\n"]}
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}}, "cells": [
+        cell("markdown", "# Rewriting the objective\n\nText."),
+        cell("code", "tier = 'cpu'", "parameters"),
+        cell("markdown", "## Decoupled *contrast*\n\nSee [the card](#dcl).", "paper:dcl", "idea"),
+        cell("code", "assert True", "paper:dcl", "oracle"),
+        cell("code", "draw()", "paper:dcl", "claim", outputs=[stderr, image("first alt"), image("second alt")]),
+        cell("markdown", "Reading.", "paper:dcl", "reading"),
+    ]}
+
+
+def rows(claim, differences, **more):
+    return [dict(paper="dcl", claim=claim, arm=arm, seed=i, tier="cpu", value=value, metrics={}, settings={}, tuning=None,
+                 seconds=30.0, peak_mb=1, device="cpu", torch="2", code="old", data="x", commit="c",
+                 utc="2026-01-02T03:04:05+00:00", **more)
+            for i, d in enumerate(differences) for arm, value in (("dcl", 0.5 + d), ("info_nce", 0.5))]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A project of two chapters: one written, with evidence for one of its papers; one only planned."""
+    (tmp_path / "data/papers").mkdir(parents=True)
+    (tmp_path / "book/foundations").mkdir(parents=True)
+    (tmp_path / "book/_static").mkdir()
+    (tmp_path / "data/book.yml").write_text(yaml.safe_dump([
+        {"name": "foundations", "title": "Foundations", "intro": "First things.", "notebooks": [{"name": "objectives", "title": "Rewriting"}]},
+        {"name": "text", "title": "Text", "intro": "Words.", "notebooks": [{"name": "sentence-views", "title": "Two views"}]}]))
+
+    def row(id, **more):
+        return {"id": id, "title": f"Title of {id} <b> & $x$", "authors": "Yeh et al.", "year": 2022, "venue": None, "arxiv": "2110.06848",
+                "code": "a/b", "idea": "An *idea* with_under_scores, a_b $5 [x](y) <script>.", "headline": None, "departures": ["smaller"],
+                "claims": [], **more}
+
+    def claim(id, **more):
+        return {"id": id, "says": f"{id} <says>", "where": "Table 1", "fidelity": "scaled-down", "metric": "knn_accuracy", "better": "higher",
+                **more}
+
+    contrasts = {"kind": "effect", "contrasts": [{"arm": "dcl", "against": "info_nce", "min_effect": 0.01}]}
+    claims = [claim("small-batch", **contrasts), claim("exact", kind="identity", tolerance=1e-10), claim("untried", **contrasts)]
+    (tmp_path / "data/papers/objectives.yml").write_text(yaml.safe_dump([row("dcl", claims=claims), row("cacr")]))
+    (tmp_path / "data/papers/sentence-views.yml").write_text(yaml.safe_dump([row("simcse")]))
+    (tmp_path / "book/foundations/objectives.ipynb").write_text(json.dumps(notebook()))
+    (tmp_path / "book/intro.md").write_text("# Start\n\nHello.\n")
+    for name in ("rerun", "protocols", "glossary"):
+        shutil.copy(ROOT / "book" / f"{name}.md", tmp_path / "book")
+    for name in (ROOT / "book/_static").iterdir():
+        shutil.copy(name, tmp_path / "book/_static")
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    found = rows("dcl.small-batch", [0.02, 0.03, 0.025, 0.02, 0.03])
+    found += [{**r, "claim": "dcl.exact", "arm": "all", "value": 3e-12} for r in found[::2]]
+    (tmp_path / "data/results/objectives").mkdir(parents=True)
+    (tmp_path / "data/results/objectives/dcl.jsonl").write_text("".join(json.dumps(r) + "\n" for r in found))
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    yield tmp_path
+    papers.book.cache_clear()
+
+
+def read(root):
+    out = report.site(root / "build/src", root=root)
+    return {p.relative_to(out).as_posix(): p.read_text(errors="ignore") for p in out.rglob("*") if p.is_file()}
+
+
+def test_every_paper_and_chapter_has_a_page(root):
+    found = read(root)
+    assert {f"papers/{p}.md" for p in ("dcl", "cacr", "simcse")} <= set(found)
+    assert "text/sentence-views.md" in found and "foundations/objectives.ipynb" in found
+    toc = yaml.safe_load(found["_toc.yml"])
+    files = re.findall(r"file: (\S+)", found["_toc.yml"])
+    assert toc["root"] == "intro" and {"foundations/objectives", "text/sentence-views", "scoreboard"} <= set(files)
+
+
+def test_missing_papers_say_so_and_are_counted(root):
+    found = read(root)
+    assert "Not written yet" in found["papers/cacr.md"] and "Not written yet" not in found["papers/dcl.md"]
+    assert "3 papers are planned; 1 have claims here, **2 are missing**" in found["scoreboard.md"]
+    assert "Not written yet" in found["text/sentence-views.md"]
+    assert "#cacr" in json.loads(found["foundations/objectives.ipynb"])["cells"][-1]["source"]
+
+
+def test_verdicts_on_card_scoreboard_and_section_are_those_of_the_rule(root):
+    found = read(root)
+    verdicts = dict((c.id, v) for c, v in report.judge(papers.paper("dcl", root), root))
+    assert [v.status for v in verdicts.values()] == ["reproduced", "reproduced", "no evidence"]
+    assert verdicts["small-batch"].stale  # the rows carry another code hash than the notebook
+    section = next(c for c in json.loads(found["foundations/objectives.ipynb"])["cells"] if "idea" in c["metadata"]["tags"])["source"]
+    for page in (found["papers/dcl.md"], found["scoreboard.md"], section):
+        assert page.count("cl-badge cl-reproduced") >= 2 and "cl-no-evidence" in page and "cl-stale" in page
+    e = verdicts["small-batch"].effects[0]
+    assert f"{e.mean:+.3g}" in found["scoreboard.md"] and f"{e.low:+.3g} to {e.high:+.3g}" in found["papers/dcl.md"]
+    assert "3.0e-12" in found["scoreboard.md"]
+    assert section.startswith("(dcl-section)=\n## Decoupled")
+
+
+def test_registry_text_reaches_the_page_as_plain_text(root):
+    card, board = read(root)["papers/dcl.md"], read(root)["scoreboard.md"]
+    assert r"An \*idea\* with\_under\_scores, a\_b \$5 \[x\](y) \<script\>." in card
+    assert "<says>" not in board and "&lt;says&gt;" in board
+
+
+def test_staging_moves_alternative_texts_to_one_cell_each_and_drops_stderr(root):
+    cells = json.loads(read(root)["foundations/objectives.ipynb"])["cells"]
+    shown = [c for c in cells if c["cell_type"] == "code" and c["outputs"]]
+    assert [c["metadata"]["mystnb"]["image"]["alt"] for c in shown] == ["first alt", "second alt"]
+    assert [len(c["outputs"]) for c in shown] == [1, 1] and shown[0]["source"] == "draw()"
+    assert "progress bar" not in json.dumps(cells)
+    assert all("hide-input" in c["metadata"]["tags"] for c in cells if {"oracle", "parameters"} & set(c["metadata"]["tags"]))
+
+
+def test_staging_touches_only_what_changed_and_removes_what_is_gone(root):
+    out = report.site(root / "build/src", root=root)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    (out / "papers" / "ghost.md").write_text("# Ghost")
+    (root / "book/intro.md").write_text("# Start\n\nChanged.\n")
+    report.site(out, root=root)
+    after = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    assert set(after) == set(before)
+    assert [p.name for p in after if after[p] != before[p]] == ["intro.md"]
+
+
+def test_broken_notebook_is_refused_by_name(root):
+    path = root / "book/foundations/objectives.ipynb"
+    path.write_text('{"cells": [')
+    with pytest.raises(InputError, match="objectives.ipynb: not a notebook"):
+        report.site(root / "build/src", root=root)
+
+
+def test_interval_is_drawn_where_the_numbers_are():
+    contrast = papers.Contrast("a", "b", min_effect=1.0)
+    claim = papers.Claim("p", "c", "says", "abstract", "effect", "same", "accuracy", "higher", (contrast,))
+    e = evidence.effect(claim, contrast, {i: v for i, v in enumerate([1.0, 2.0, 3.0])}, dict.fromkeys(range(3), 0.0))
+    svg = pages.drawn(claim, evidence.Verdict(e.status, effects=(e,)), width=200)
+    zero, wanted, line = (list(map(float, re.search(rf'{p}[^>]*x1="([\d.]+)" x2="([\d.]+)"', svg).groups()))
+                          for p in ("zero", "wanted", '<g class="[^"]*"><line'))
+    mean = float(re.search(r'cx="([\d.]+)"', svg)[1])
+    unit = wanted[0] - zero[0]  # one unit of the metric in the drawing
+    assert mean == pytest.approx(zero[0] + 2 * unit, abs=0.3)
+    assert line == pytest.approx([zero[0] + e.low * unit, zero[0] + e.high * unit], abs=0.3)
+    assert "95 % interval" in svg and 'role="img"' in svg
+
+
+def test_drawing_one_seed_has_an_infinite_interval_that_stays_inside():
+    contrast = papers.Contrast("a", "b", min_effect=1.0)
+    claim = papers.Claim("p", "c", "says", "abstract", "effect", "same", "accuracy", "higher", (contrast,))
+    e = evidence.effect(claim, contrast, {0: 2.0}, {0: 0.0})
+    svg = pages.drawn(claim, evidence.Verdict(e.status, effects=(e,)), width=100)
+    assert all(0 <= float(x) <= 100 for x in re.findall(r'[xc]+[12]?="([-\d.einf]+)"', svg))
+
+
+def test_legend_shows_each_verdict_the_rule_can_give_an_effect():
+    found = re.findall(r"cl-badge cl-([a-z-]+)", pages.legend())
+    assert found == ["reproduced", "partly", "not-separated", "contradicted"]
+
+
+def test_bibtex_is_read_back_by_a_bibtex_reader():
+    from pybtex.database import parse_string
+
+    entries = parse_string(pages.bibtex(papers.book()), "bibtex").entries
+    assert set(entries) == set(papers.papers())
+    assert str(entries["simcse"].persons["author"][-1]) == "others" and entries["simcse"].fields["eprint"] == "2104.08821"
+
+
+def test_scoreboard_is_a_well_formed_table(root):
+    html = re.search(r"<table.*</table>", read(root)["scoreboard.md"])[0]
+    table = ElementTree.fromstring(html.replace("<br>", "<br/>"))
+    assert {len(row) for row in table.iter("tr")} == {9} and len(list(table.iter("tr"))) == 1 + 3
+
+
+def test_show_carries_its_alternative_text_and_refuses_an_empty_one(monkeypatch):
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(figures, "display", lambda data, **kw: shown.append((data, kw)))
+    fig, ax = plt.subplots()
+    ax.plot([0, 1])
+    figures.show(fig, alt="One line that rises from left to right.")
+    data, kw = shown[0]
+    assert kw["metadata"]["image/png"]["alt"] == "One line that rises from left to right." == data["text/plain"]
+    assert not plt.fignum_exists(fig.number)
+    with pytest.raises(InputError, match="alt must say"):
+        figures.show(plt.figure(), alt="")
+    plt.close("all")
+
+
+def test_the_palette_can_be_seen_on_its_paper():
+    from matplotlib.colors import to_rgb
+
+    def light(colour):
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    for colour in figures.CYCLE:
+        assert 1.05 / (light(colour) + 0.05) >= 3, colour
