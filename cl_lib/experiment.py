@@ -24,22 +24,25 @@ from cl_lib.papers import ROOT
 TIERS = ("smoke", "cpu", "gpu")
 ROLES = ("idea", "method", "oracle", "experiment", "claim", "reading")
 SEEDS = {"smoke": 1, "cpu": 5, "gpu": 3}
-MEASURED_ROLES = ("method", "experiment", "claim")
+# Claim cells only call and draw: their arms stand in each row's settings, so a new figure makes no row stale.
+MEASURED_ROLES = ("method", "experiment")
 
 Settings = dict[str, object]
 Measure = Callable[..., dict[str, float]]
 
 
 def start(notebook: str, *, tier: str, seeds: list[int] | None = None, device: str = "cpu",
-          settings: Settings | None = None) -> "Run":
+          only: list[str] | None = None, settings: Settings | None = None) -> "Run":
     """Open a run of a notebook; the set-up cell of every notebook calls this with its parameters.
 
-    `seeds` None means the seeds that each claim asks for; `settings` replace those of the same name in every arm.
-    Raises: InputError for an unknown notebook, tier or device, or a seed list that is not one.
+    `seeds` None means the seeds that each claim asks for; `only` may name claims (`dcl.small-batch`) beside papers, and
+    the other claims of their papers are passed over; `settings` replace those of the same name in every arm.
+    Raises: InputError for an unknown notebook, tier, claim or device, or a seed list that is not one.
     """
     check(tier=tier, seeds=seeds, device=device)
     torch.set_num_threads(1)
-    return Run(papers.notebook(notebook), tier, seeds, device, dict(settings or {}))
+    claims = frozenset(papers.claim(name).name for name in only or () if "." in name)
+    return Run(papers.notebook(notebook), tier, seeds, device, claims, dict(settings or {}))
 
 
 def check(*, tier: str, seeds: list[int] | None, device: str) -> None:
@@ -66,6 +69,7 @@ class Run:
     tier: str
     seeds: list[int] | None
     device: str
+    only: frozenset[str] = frozenset()
     settings: Settings = field(default_factory=dict)
     memory: dict[str, list[dict]] = field(default_factory=dict)  # rows that are not recorded: smoke, edited in place
     tuned: dict[str, dict] = field(default_factory=dict)
@@ -108,7 +112,7 @@ class Run:
         return {arm: {**settings, **best[arm]} for arm, settings in arms.items()}
 
     def claim(self, name: str, arms: dict[str, Settings], measure: Measure, *, seeds: int | None = None,
-              draw: bool = True) -> evidence.Verdict:
+              draw: bool = True) -> evidence.Verdict | None:
         """Measure every arm at every seed (or reuse the rows that are there), then show the verdict.
 
         `measure(seed, device, **settings)` returns named numbers, among them the claim's metric. `seeds` is how many
@@ -116,21 +120,42 @@ class Run:
         Raises: InputError for an unknown claim, or an arm that the registry names and `arms` lacks.
         """
         claim = self._claim(name, arms)
+        if self._passed_over(claim):
+            return None
         arms = {arm: self._override(settings) for arm, settings in arms.items()}
         wanted = self.seeds_for(seeds)
         rows = self._measure(claim.name, arms, wanted, measure, claim.metric, self.tuned.get(claim.paper))
         return self._show(claim, rows, draw)
 
+    def control(self, paper: str, says: str, arms: dict[str, Settings], measure: Measure, *, metric: str, arm: str,
+                against: str, better: str = "higher", draw: bool = True) -> evidence.Verdict | None:
+        """A positive control: a difference known to be real, which the metric and data must show at this size.
+
+        Measured, recorded and judged as a claim is, under `<paper>.control`, and no claim of the paper.
+        """
+        claim = papers.Claim(paper, "control", says, "protocol", "effect", "same", metric, better,
+                             (papers.Contrast(arm, against),))
+        if self._passed_over(claim):
+            return None
+        arms = {name: self._override(settings) for name, settings in arms.items()}
+        rows = self._measure(claim.name, arms, self.seeds_for(None), measure, metric, self.tuned.get(paper))
+        return self._show(claim, rows, draw)
+
     def derive(self, name: str, arms: dict[str, tuple[str, ...]], combine: Callable[..., float], *, source: str,
-               seeds: int | None = None, draw: bool = True) -> evidence.Verdict:
+               seeds: int | None = None, draw: bool = True) -> evidence.Verdict | None:
         """A claim about a combination of arms that `source`, another claim of the paper, has measured.
 
         Each arm names the arms it is made of; `combine` gets their metrics, a dict for each, and returns the value.
         """
         claim = self._claim(name, arms)
+        if self._passed_over(claim):
+            return None
+        self._in_saved_cells(claim.paper, combine)
         code, wanted = self._code(claim.paper)[0], self.seeds_for(seeds)
         have = {(r["arm"], r["seed"]): r for r in self._known(claim.paper, code)
                 if r["claim"] == papers.claim(source).name and r["value"] is not None}
+        if not have:
+            raise InputError(f"{claim.name} is made from {source}, which has no rows; run {source} too")
         new = []
         for (arm, parts), seed in itertools.product(arms.items(), wanted):
             found = [have.get((p, seed)) for p in parts]
@@ -157,6 +182,19 @@ class Run:
                 if arm not in arms:
                     raise InputError(f"{claim.name}: {unknown('arm', arm, arms)} (the registry names it, the notebook lacks it)")
         return claim
+
+    def _passed_over(self, claim: papers.Claim) -> bool:
+        chosen = {c.partition(".")[0] for c in self.only}
+        return claim.paper in chosen and claim.name not in self.only
+
+    def _in_saved_cells(self, paper: str, function: Callable) -> None:
+        """Require that the fingerprint of the paper's cells covers this function."""
+        if function.__module__ == "__main__":
+            setup, cells = paper_cells(self.notebook, paper)
+            named = {n for source in setup + cells for n in fingerprint.definitions(source)}
+            if function.__name__ not in named and not _edited_in_place(setup + cells):
+                raise InputError(f"{paper}: {function.__name__} must be defined at the top of a cell with the role method "
+                                 "or experiment, so that a change of it makes its rows stale")
 
     def _override(self, settings: Settings) -> Settings:
         for name in self.settings:
@@ -185,6 +223,7 @@ class Run:
     def _measure(self, name, arms, seeds, measure, metric, tuned) -> list[dict]:
         """A row for each arm and seed, from the evidence where it is there and measured where it is not."""
         paper = name.partition(".")[0]
+        self._in_saved_cells(paper, measure)
         code, saved = self._code(paper)
         if not saved:
             print(f"{paper}: its cells differ from the saved notebook, so nothing is reused or recorded")
@@ -231,7 +270,7 @@ class Run:
 
 
 def paper_cells(notebook: papers.Notebook, paper: str) -> tuple[list[str], list[str]]:
-    """The sources of a notebook's set-up cells and of a paper's method, experiment and claim cells."""
+    """The sources of a notebook's set-up cells and of a paper's method and experiment cells."""
     setup, cells = [], []
     for cell in read(ROOT / notebook.path).cells:
         tags = cell.metadata.get("tags", [])

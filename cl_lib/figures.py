@@ -11,7 +11,7 @@ from cl_lib.errors import InputError
 
 INK, QUIET, PAPER = "#1f2933", "#8a94a0", "#ffffff"
 BLUE, ORANGE, GREEN, PURPLE, OCHRE, SKY = "#0067ac", "#d1500f", "#00845f", "#a64d88", "#b87b00", "#3d95c9"
-CYCLE = (BLUE, ORANGE, GREEN, PURPLE, OCHRE, SKY)   # told apart with every common colour blindness; each 3:1 on PAPER
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, OCHRE, SKY, INK, QUIET)  # each 3:1 or more on PAPER; C7 is for what stands back
 MAP, DIVERGING = "magma", "RdBu_r"                  # magnitudes; signed quantities around zero
 DPI = 144
 

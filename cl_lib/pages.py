@@ -6,8 +6,9 @@ from html import escape
 
 import yaml
 
+from cl_lib import evidence
 from cl_lib.evidence import STATUSES, Effect, Verdict
-from cl_lib.papers import Claim, Notebook, Paper, Part
+from cl_lib.papers import Claim, Contrast, Notebook, Paper, Part
 
 Judged = Mapping[str, tuple[tuple[Claim, Verdict], ...]]  # paper id -> its claims with their verdicts
 MARKS = {"reproduced": "●", "partly": "◐", "contradicted": "✕", "not separated": "○", "no evidence": "–"}
@@ -27,10 +28,10 @@ def doc(title: str, path: str) -> str:
 def badge(verdict: Verdict | str, label: str = "") -> str:
     """A verdict as HTML: a mark, a word and a colour, so that none of them is needed alone."""
     status = verdict if isinstance(verdict, str) else verdict.status
-    html = f'<span class="verdict {status.replace(" ", "-")}"><span aria-hidden="true">{MARKS[status]}</span> ' \
+    html = f'<span class="cl-badge cl-{status.replace(" ", "-")}"><span aria-hidden="true">{MARKS[status]}</span> ' \
            f'{escape(label)}{": " if label else ""}{status}</span>'
     if isinstance(verdict, Verdict) and verdict.stale:
-        html += ' <span class="verdict stale" title="the code has changed since the rows were made">stale</span>'
+        html += ' <span class="cl-badge cl-stale" title="the code has changed since the rows were made">stale</span>'
     return html
 
 
@@ -68,7 +69,7 @@ def drawn(claim: Claim, verdict: Verdict, width: int = 150) -> str:
         y = i * step + step / 2
         lines += [f'<line class="wanted" x1="{at(b)}" x2="{at(b)}" y1="{y - 6}" y2="{y + 6}"/>'
                   for b in bars[e.arm, e.against] if b]
-        lines += [f'<g class="{e.status.replace(" ", "-")}"><line x1="{at(e.low)}" x2="{at(e.high)}" y1="{y}" y2="{y}"/>'
+        lines += [f'<g class="cl-{e.status.replace(" ", "-")}"><line x1="{at(e.low)}" x2="{at(e.high)}" y1="{y}" y2="{y}"/>'
                   f'<circle cx="{at(e.mean)}" cy="{y}" r="3.2"/></g>']
     tall = step * len(verdict.effects)
     words = escape("; ".join(in_words(claim, e) for e in verdict.effects))
@@ -101,6 +102,22 @@ def links(p: Paper) -> str:
     return " · ".join(found)
 
 
+def legend() -> str:
+    """One invented example of each verdict, drawn and judged by the same code as the real ones."""
+    contrast = Contrast("method", "baseline", min_effect=1.0)
+    claim = Claim("example", "example", "", "", "effect", "same", "accuracy", "higher", (contrast,))
+    reasons = {(2.0, 0.9): "The whole interval is above zero, and the mean beyond what was wanted.",
+               (0.6, 0.35): "There is an effect, but it is smaller than what was wanted.",
+               (0.5, 1.3): "The interval includes zero: more seeds are needed, or there is nothing to see.",
+               (-1.2, 0.7): "The whole interval is below zero: the opposite was found."}
+    lines = ["| example | verdict | how to read it |", "|---|---|---|"]
+    for (mean, spread), reason in reasons.items():
+        seeds = {i: mean + spread * z for i, z in enumerate((-1.2, -0.5, 0.0, 0.4, 1.3))}
+        e = evidence.effect(claim, contrast, seeds, dict.fromkeys(seeds, 0.0))
+        lines.append(f"| {drawn(claim, Verdict(e.status, effects=(e,)))} | {badge(e.status)} | {reason} |")
+    return "\n".join([*lines, "", "The upright line is zero, the dotted one the smallest effect of interest. (These four are invented.)"])
+
+
 def citation(p: Paper) -> str:
     return text(f"{p.authors} ({p.year})") + (f", {text(p.venue)}" if p.venue else "")
 
@@ -124,31 +141,33 @@ def card(p: Paper, nb: Notebook, part: Part, claims: Iterable[tuple[Claim, Verdi
         lines += ["```{admonition} Not written yet", ":class: missing",
                   "This paper is part of the plan of the book, but nobody has reproduced it here yet: it has no section, no",
                   "claims and no evidence, and counts as missing on the {doc}`/scoreboard`.", "```", ""]
-    for c, v in claims:
-        lines += [f"### {text(c.says)}", "", badge(v), ""]
-        if v.status == "no evidence":
-            lines += ["No rows have been recorded for this claim.", ""]
-        elif v.error is not None:
-            lines += [f"Largest error {v.error:.1e}; {c.tolerance:.0e} is allowed.", ""]
-        lines += [f'<figure class="measured">{drawn(c, v, 320)}<figcaption>'
-                  + "<br>".join(escape(in_words(c, e)) for e in v.effects) + "</figcaption></figure>", ""] * bool(v.effects)
-        lines += [f"`{c.name}` · {text(c.where)} · {c.kind.replace('_', ' ')} · {c.fidelity} · "
-                  f"{text(c.metric.replace('_', ' '))}, {c.better} is better", ""]
-        lines += [facts(v), ""] * bool(facts(v))
+    lines += [_claim(c, v) for c, v in claims]
     if written or claims:
         lines += ["## What differs from the paper", ""]
         lines += [f"- {text(d)}" for d in p.departures] or ["Nothing that we know of."]
         lines += ["", "## Run it yourself", "", "```bash", f"python -m cl_lib show {p.id}",
                   f"python -m cl_lib run {p.id} --tier cpu --seeds 10-14", "```", "",
-                  "New rows are kept beside the published ones; see {doc}`/rerun`.", ""]
+                  "Rows of your own seeds go to `runs/results/`, and the published verdict is shown beside yours; see {doc}`/rerun`.", ""]
     return "\n".join(lines)
 
 
-def section_row(p: Paper, claims: Iterable[tuple[Claim, Verdict]]) -> str:
+def _claim(c: Claim, v: Verdict) -> str:
+    """A claim on its card, as one block of HTML."""
+    if v.error is not None:
+        measured = f"Largest error {v.error:.1e}; {c.tolerance:.0e} is allowed."
+    else:
+        measured = "<br>".join(escape(in_words(c, e)) for e in v.effects) or "No rows have been recorded for this claim."
+    how = " · ".join(filter(None, [f"<code>{c.name}</code>", escape(c.where), c.kind.replace("_", " "), c.fidelity,
+                                   f"{escape(c.metric.replace('_', ' '))}, {c.better} is better", facts(v)]))
+    return (f'<div class="claim cl-{v.status.replace(" ", "-")}"><p>{badge(v)} <strong>{escape(c.says)}</strong></p>'
+            f'<div class="measured">{drawn(c, v, 320)}<p>{measured}</p></div><p class="facts">{how}</p></div>\n')
+
+
+def section_row(paper: str, claims: Iterable[tuple[Claim, Verdict]]) -> str:
     """One line under a paper's heading in its chapter: the verdicts, the card, the command."""
     badges = " ".join(badge(v, c.id) for c, v in claims) or badge("no evidence")
-    return (f'<p class="paper-row">{badges} <a href="../papers/{p.id}.html">card</a> '
-            f"<code>python -m cl_lib run {p.id}</code></p>")
+    return (f'<p class="paper-row">{badges} <a href="../papers/{paper}.html">card</a> '
+            f"<code>python -m cl_lib run {paper}</code></p>")
 
 
 def listing(papers: Iterable[Paper], judged: Judged) -> str:
@@ -157,7 +176,7 @@ def listing(papers: Iterable[Paper], judged: Judged) -> str:
     for p in papers:
         found = Counter(v.status for _, v in judged[p.id])
         state = " ".join(badge(s, f"{n}" if n > 1 else "") for s, n in found.items()) or \
-            '<span class="verdict missing">not written yet</span>'
+            '<span class="cl-badge cl-missing">not written yet</span>'
         out.append(f"- **[{text(p.title)}](#{p.id})** ({text(p.authors)}, {p.year}) {state}<br>\n  {text(p.idea)}")
     return "\n".join(out)
 
@@ -223,17 +242,17 @@ def scoreboard(parts: tuple[Part, ...], judged: Judged) -> str:
     count = Counter(v.status for _, _, v in claims)
     missing = sum(not judged[p.id] for p in papers)
     title = {nb.name: nb.title for part in parts for nb in part.notebooks}
-    tiles = "".join(f'<li class="{s.replace(" ", "-")}"><b>{count[s]}</b> {badge(s)}</li>' for s in STATUSES)
+    tiles = "".join(f'<li class="cl-{s.replace(" ", "-")}"><b>{count[s]}</b> {badge(s)}</li>' for s in STATUSES)
     rows = "".join(_row(p, c, v, title[p.notebook]) for p, c, v in claims)
     return "\n".join([
-        "# Scoreboard", "",
+        "---", "html_theme.sidebar_secondary.remove: true", "---", "# Scoreboard", "",
         f"{len(papers)} papers are planned; {len(papers) - missing} have claims here, **{missing} are missing**. "
         f"Every verdict below is computed from recorded runs by {doc('one rule', 'protocols')}, never typed.", "",
         f'<ul class="tiles">{tiles}</ul>', "",
         "Right of the upright line is as claimed; the dotted line is the smallest effect of interest (or the margin), set",
         "before the first run; the bar is the 95 % interval over paired seeds.", "",
         '<div class="wide" tabindex="0" role="region" aria-label="All claims with their verdicts">'
-        '<table id="scoreboard"><thead><tr><th>Paper</th><th>Claim</th><th>Verdict</th><th>Interval</th><th>Effect</th>'
+        '<table id="claims"><thead><tr><th>Paper</th><th>Claim</th><th>Verdict</th><th>Interval</th><th>Effect</th>'
         "<th>Seeds</th><th>Tier</th><th>Fidelity</th><th>Last run</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>", "",
         "## What is missing", "",

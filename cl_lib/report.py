@@ -1,69 +1,191 @@
-"""The site: stages the book with its generated pages under build/, and has it built; never executes a notebook."""
+"""The site: stages the book with its generated pages under build/ and has it built; never executes a notebook."""
+import copy
 import importlib.util
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
 
-from cl_lib import evidence, pages, papers
+from cl_lib import evidence, experiment, pages, papers
 from cl_lib.errors import InputError
-from cl_lib.papers import ROOT, Notebook
+from cl_lib.papers import ROOT, Notebook, Paper
 
-SOURCE, SITE = ROOT / "build" / "src", ROOT / "build" / "site"
-MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre/mathmaps/base.json", "sre/mathmaps/en.json")
-FOLDED = {"oracle": "Show the checks", "parameters": "Show the parameters"}
+MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre/mathmaps/base.json",
+           "sre/mathmaps/en.json")
+LEGEND = "<!-- verdict legend -->"  # where a page wants it
+FOLDED = {"parameters": "the parameters of this run", "oracle": "the checks that must hold exactly"}
+
+Files = dict[str, str | bytes]  # path in the sources -> content
 
 
 def build(strict: bool = True, *, root: Path = ROOT, out: Path | None = None) -> Path:
-    """Build the site and return its folder; what has not changed since the last time is not built again.
+    """Build the site and return its folder; a page that has not changed since the last time is not built again.
 
-    Raises: InputError when a page has a warning (a dead reference, say) and `strict` is set.
+    Raises: InputError when the builder fails or, with `strict`, when a page has a warning (a dead reference, say).
     """
     from jupyter_book.sphinx import build_sphinx
 
-    start = time.monotonic()
+    begin = time.monotonic()
     out = out or root / "build"
     source, html = site(out / "src", root=root), out / "site"
     _mathjax(html / "_static" / "mathjax")
-    status = build_sphinx(
-        source, html, path_config=root / "_config.yml", doctreedir=out / "doctrees", quiet=True, keep_going=True,
-        warningiserror=strict, jobs=os.cpu_count(), confoverrides={
-            "external_toc_path": str(source / "_toc.yml"), "external_toc_exclude_missing": False, "nitpicky": True,
-            "latex_individualpages": False})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the builder looks at every live object, torch's old names too
+        status = build_sphinx(
+            source, html, noconfig=True, path_config=root / "_config.yml", doctreedir=out / "doctrees", quiet=True,
+            keep_going=True, warningiserror=strict, confoverrides={
+                "external_toc_path": str(source / "_toc.yml"), "nitpicky": True, "latex_individualpages": False})
     if status:
         raise InputError(f"the book was not built: {status if isinstance(status, Exception) else 'see the warnings above'}")
+    (html / "index.html").write_text('<!doctype html><meta charset="utf-8"><title>Contrastive Learning, Reproduced</title>'
+                                     '<meta http-equiv="refresh" content="0; url=intro.html">'
+                                     '<a href="intro.html">Contrastive Learning, Reproduced</a>\n')
     count = sum(1 for _ in html.rglob("*.html"))
-    print(f"{count} pages in {time.monotonic() - start:.0f} s. Open {html / 'index.html'} in a browser,\n"
-          f"or: python -m http.server 8000 -d {os.path.relpath(html)}   and visit localhost:8000")
+    print(f"The book: {count} pages, built in {time.monotonic() - begin:.0f} s.\n"
+          f"Open {html / 'index.html'} in a browser,\n"
+          f"or serve it: python -m http.server 8000 -d {os.path.relpath(html)}   (then visit localhost:8000)")
     return html
 
 
-def site(out: Path = SOURCE, *, root: Path = ROOT) -> Path:
-    """Write the sources of the site to `out`: the book's own pages, notebooks with their badges, generated pages.
+def site(out: Path = ROOT / "build" / "src", *, root: Path = ROOT) -> Path:
+    """Write the sources of the site to `out`: the book's own pages, notebooks with their verdicts, generated pages.
 
     A file is touched only when its content changes, and one that no longer belongs is removed.
     """
     parts = papers.book(root)
-    judged = {p.id: tuple((c, evidence.verdict(c, rows)) for c in p.claims)
-              for p in papers.papers(root).values() for rows in [evidence.rows(p.id, root / "data" / "results")]}
-    files: dict[str, str | bytes] = {"_toc.yml": pages.toc(parts), "scoreboard.md": pages.scoreboard(parts, judged),
-                                     "bibliography.md": pages.bibliography(parts), "references.bib": pages.bibtex(parts)}
-    written: set[str] = set()
-    for name, content in _own(root / "book"):
-        files[name] = content
+    notebooks = {nb.name: _read(root / nb.path) for nb in papers.notebooks(root).values() if (root / nb.path).exists()}
+    written = {p for content in notebooks.values() for p in sections(content)}
+    judged = {p.id: judge(p, root) for p in papers.papers(root).values()}
+    files = _own_pages(root / "book")
+    files |= {"_toc.yml": pages.toc(parts), "scoreboard.md": pages.scoreboard(parts, judged),
+              "bibliography.md": pages.bibliography(parts), "references.bib": pages.bibtex(parts)}
     for part in parts:
+        files[f"{part.name}/index.md"] = pages.part_page(part, written, judged)
         for nb in part.notebooks:
-            path = root / nb.path
-            if path.exists():
-                found = sections(cells := _read(path))
-                written |= found
-                files[f"{part.name}/{nb.name}.ipynb"] = stage(cells, nb, found, judged)
+            if nb.name in notebooks:
+                files[f"{part.name}/{nb.name}.ipynb"] = stage(notebooks[nb.name], nb, judged)
             else:
                 files[f"{part.name}/{nb.name}.md"] = pages.stub(nb, part, judged)
             for p in nb.papers:
                 files[f"papers/{p.id}.md"] = pages.card(p, nb, part, judged[p.id], p.id in written)
-        files[f"{part.name}/index.md"] = pages.part_page(part, written, judged)
     _write(out, files)
     return out
+
+
+def judge(paper: Paper, root: Path = ROOT) -> tuple[tuple[papers.Claim, evidence.Verdict], ...]:
+    """The claims of a paper with their verdicts, stale where the code has moved since."""
+    rows = evidence.rows(paper.id, root / "data" / "results")
+    code = experiment.current_code(paper) if rows else None
+    return tuple((c, evidence.verdict(c, rows, code=code)) for c in paper.claims)
+
+
+def sections(content: dict) -> list[str]:
+    """The papers that have a section in a notebook, in order."""
+    return list(dict.fromkeys(tag[6:] for cell in content["cells"] for tag in _tags(cell) if tag.startswith("paper:")))
+
+
+def stage(content: dict, nb: Notebook | None = None, judged: pages.Judged | None = None) -> str:
+    """A notebook as the site shows it: alternative texts where the page looks for them, verdicts under the headings,
+    long technical cells folded, nothing that a terminal printed to stderr, and its missing papers listed at the end.
+    """
+    content = copy.deepcopy(content)
+    cells, seen = [], set()
+    for cell in content["cells"]:
+        tags = _tags(cell)
+        paper = next((tag[6:] for tag in tags if tag.startswith("paper:")), None)
+        if cell["cell_type"] == "code":
+            cells += _code(cell, tags)
+            continue
+        if judged and paper in judged and paper not in seen:
+            seen.add(paper)
+            cell["source"] = _with_verdicts("".join(cell["source"]), paper, judged)
+        cells.append(cell)
+    if nb and judged and (missing := [p for p in nb.papers if p.id not in sections(content)]):
+        cells.append({"cell_type": "markdown", "id": "planned", "metadata": {}, "source": pages.rest(missing, judged)})
+    content["cells"] = cells
+    content["metadata"].setdefault("language_info", {"name": "python"})
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def _with_verdicts(source: str, paper: str, judged: pages.Judged) -> str:
+    """The opening cell of a section, with an anchor above its heading and the verdicts under it."""
+    lines = source.split("\n")
+    heading = next((i for i, line in enumerate(lines) if line.startswith("#")), -1)
+    row = pages.section_row(paper, judged[paper])
+    return "\n".join([*lines[:max(heading, 0)], f"({paper}-section)=", *lines[max(heading, 0):heading + 1], "", row, "",
+                      *lines[heading + 1:]])
+
+
+def _code(cell: dict, tags: list[str]) -> list[dict]:
+    """A code cell, split so that each picture is in a cell of its own: the page takes alternative texts by cell."""
+    fold = next((text for tag, text in FOLDED.items() if tag in tags), None)
+    if fold:
+        cell["metadata"]["tags"] = [*tags, "hide-input"]
+        cell["metadata"].setdefault("mystnb", {})["code_prompt_show"] = f"Show {fold}"
+        cell["metadata"]["mystnb"]["code_prompt_hide"] = f"Hide {fold}"
+    out, outputs = [cell], cell["outputs"]
+    cell["outputs"] = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            continue
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+        here = out[-1]
+        if alt and "image" in here["metadata"].get("mystnb", {}):
+            here = {"cell_type": "code", "id": f"{cell.get('id', 'cell')}-{len(out)}", "execution_count": None, "source": "",
+                    "metadata": {"tags": ["remove-input"]}, "outputs": []}
+            out.append(here)
+        if alt:
+            here["metadata"].setdefault("mystnb", {})["image"] = {"alt": alt}
+        here["outputs"].append(output)
+    return out
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf8"))
+        content["cells"][0]["cell_type"]
+        return content
+    except (ValueError, LookupError, TypeError):
+        raise InputError(f"{path}: not a notebook with cells") from None
+
+
+def _own_pages(book: Path) -> Files:
+    """What is written by hand at the top of the book and under _static; chapters are staged by name."""
+    files: Files = {}
+    for path in sorted(p for p in book.glob("*") if p.suffix in {".md", ".ipynb"}):
+        text = stage(_read(path)) if path.suffix == ".ipynb" else path.read_text(encoding="utf8")
+        files[path.name] = text.replace(LEGEND, pages.legend())
+    for path in sorted(p for p in (book / "_static").rglob("*") if p.is_file()):
+        files[path.relative_to(book).as_posix()] = path.read_bytes()
+    return files
+
+
+def _write(out: Path, files: Files) -> None:
+    for name, content in files.items():
+        data = content.encode() if isinstance(content, str) else content
+        path = out / name
+        if not (path.is_file() and path.read_bytes() == data):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    for path in out.rglob("*"):
+        if path.is_file() and path.relative_to(out).as_posix() not in files:
+            path.unlink()
+
+
+def _mathjax(out: Path) -> None:
+    """Put MathJax, from the package that ships it, beside the pages: they render without any network."""
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")
+    if spec is None:
+        raise InputError("MathJax is not installed: pip install sphinx-mathjax-offline")
+    source = Path(spec.origin).parent / "static" / "mathjax"
+    for name in MATHJAX:
+        if (out / name).exists():
+            continue
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (source / name).is_dir() else shutil.copy)(source / name, out / name)

@@ -26,6 +26,7 @@ class Job:
     """One notebook with some of its papers, and the parameters that papermill injects."""
     notebook: str
     papers: tuple[str, ...]
+    claims: tuple[str, ...]  # of these papers, only these; none named means all
     tier: str
     seeds: tuple[int, ...] | None
     device: str
@@ -35,7 +36,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.notebook}: {', '.join(self.papers)}"
+        return f"{self.notebook}: {', '.join(self.claims or self.papers)}"
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,16 @@ class Done:
 
 def plan(names: Iterable[str], *, tier: str, seeds: list[int] | None = None, device: str = "cpu",
          settings: dict | None = None, results: Path = evidence.RESULTS, workers: int | None = None) -> list[Job]:
-    """The jobs for these papers, one a notebook, in reading order; everything that can be wrong is refused here.
+    """The jobs for these papers or claims, one a notebook, in reading order; whatever can be wrong is refused here.
 
-    Raises: InputError for an unknown paper, tier, device or setting, a paper that is not written, a notebook that
+    Raises: InputError for an unknown paper, claim, tier, device or setting, a paper that is not written, a notebook that
     breaks the contract, or a results folder that cannot be written.
     """
     experiment.check(tier=tier, seeds=seeds, device=device)
-    wanted = {papers.paper(n).id for n in names}
+    names = list(names)
+    wanted = {papers.paper(n.partition(".")[0]).id for n in names}
+    claims = {papers.claim(n).name for n in names if "." in n} - {c.name for n in names if "." not in n
+                                                                  for c in papers.paper(n).claims}
     jobs = []
     for notebook in papers.notebooks().values():
         ids = tuple(p.id for p in notebook.papers if p.id in wanted)
@@ -66,7 +70,8 @@ def plan(names: Iterable[str], *, tier: str, seeds: list[int] | None = None, dev
                 known = {k for i in ids for r in evidence.rows(i) for k in r["settings"]}
                 if known and name not in known:
                     raise unknown(f"setting of {', '.join(ids)}", name, known)
-            jobs.append(Job(notebook.name, ids, tier, None if seeds is None else tuple(seeds), device, settings or {},
+            own = tuple(sorted(c for c in claims if c.partition(".")[0] in ids))
+            jobs.append(Job(notebook.name, ids, own, tier, None if seeds is None else tuple(seeds), device, settings or {},
                             str(results), workers))
     _writable(results)
     return jobs
@@ -101,7 +106,7 @@ def execute(job: Job, progress: Path | None = None) -> Done:
     source = experiment.read(ROOT / notebook.path)
     source.cells = [c for c in source.cells if _owner(c) in (None, *job.papers)]
     parameters = dict(tier=job.tier, seeds=None if job.seeds is None else list(job.seeds), device=job.device,
-                      papers=list(job.papers), settings=job.settings)
+                      papers=[*job.papers, *job.claims], settings=job.settings)
     begin, error = time.perf_counter(), None
     with tempfile.TemporaryDirectory() as folder, _environment(job, progress):
         into, out = Path(folder, f"{job.notebook}.ipynb"), Path(folder, "out.ipynb")
@@ -144,7 +149,8 @@ def _results(jobs, workers, scheduler, progress):
         return
     from dask.distributed import Client, LocalCluster, as_completed
 
-    jobs = [replace(j, papers=(p,), workers=1) for j in jobs for p in j.papers]
+    jobs = [replace(j, papers=(p,), claims=tuple(c for c in j.claims if c.startswith(f"{p}.")), workers=1)
+            for j in jobs for p in j.papers]
     if scheduler is None:
         cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
         client = Client(cluster)

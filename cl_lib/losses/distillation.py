@@ -1,10 +1,10 @@
 """Losses towards a target that is not learnt: another network's output, sharpened, centred or balanced."""
 
 import torch
-import torch.nn.functional as F
 
 from cl_lib import checks
 from cl_lib.errors import InputError
+from cl_lib.losses.contrastive import _prepare
 
 
 def cosine_regression(p: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
@@ -18,7 +18,8 @@ def cosine_regression(p: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """
     checks.embeddings("p", p)
     checks.embeddings("z", z, like=("p", p))
-    return -(_unit(p) * _unit(z.detach())).sum(1).mean()
+    p, z = _prepare(True, p, z.detach())
+    return -(p * z).sum(1).mean()
 
 
 def sharpened_cross_entropy(student: torch.Tensor, teacher: torch.Tensor, *, tau_s: float = 0.1, tau_t: float = 0.04,
@@ -27,9 +28,10 @@ def sharpened_cross_entropy(student: torch.Tensor, teacher: torch.Tensor, *, tau
 
     L = - mean_i sum_c softmax((stopgrad t_i - center) / tau_t)_c log softmax(s_i / tau_s)_c.
     Shapes: student, teacher (n, d) scores, center (d,) or a number -> scalar, mean over items.
-    Source: 2104.14294 Eq. 1 and Algorithm 1. Cost: O(n d).
+    Source: 2104.14294 Eq. 1 and 2, Algorithm 1. Cost: O(n d).
     Note: one pair of views; DINO takes the mean over all pairs of a teacher's and another student's view. No gradient
-    reaches the teacher; without a center (a running mean of its scores) or with a large tau_t it can collapse.
+    reaches the teacher. It can collapse without a center, the running mean of the teacher's scores:
+    `center.lerp_(teacher.mean(0), 0.1)` after each step.
     """
     checks.embeddings("student", student)
     checks.embeddings("teacher", teacher, like=("student", student))
@@ -37,8 +39,8 @@ def sharpened_cross_entropy(student: torch.Tensor, teacher: torch.Tensor, *, tau
     checks.positive("tau_t", tau_t)
     if isinstance(center, torch.Tensor) and center.shape not in ((), student.shape[1:]):
         raise InputError(f"center must be a number or have shape ({student.shape[1]},), not {tuple(center.shape)}")
-    target = torch.softmax((_wide(teacher.detach()) - center) / tau_t, 1)
-    return _cross_entropy(student, target, tau_s)
+    (teacher,) = _prepare(False, teacher.detach())
+    return _cross_entropy(student, torch.softmax((teacher - center) / tau_t, 1), tau_s)
 
 
 @torch.no_grad()
@@ -54,7 +56,8 @@ def sinkhorn(scores: torch.Tensor, *, epsilon: float = 0.05, iterations: int = 3
     checks.positive("epsilon", epsilon)
     if iterations < 1:
         raise InputError(f"iterations must be at least 1, not {iterations}")
-    log_q = _wide(scores) / epsilon
+    (scores,) = _prepare(False, scores)
+    log_q = scores / epsilon
     for _ in range(iterations):
         log_q = torch.log_softmax(torch.log_softmax(log_q, 0), 1)
     return log_q.exp()
@@ -86,13 +89,5 @@ def sinkhorn_cross_entropy(s1: torch.Tensor, s2: torch.Tensor, *, tau: float = 0
 
 
 def _cross_entropy(scores: torch.Tensor, target: torch.Tensor, tau: float) -> torch.Tensor:
-    return -(target * torch.log_softmax(_wide(scores) / tau, 1)).sum(1).mean()
-
-
-def _wide(x: torch.Tensor) -> torch.Tensor:
-    """At least float32: half precision holds no softmax at a small temperature."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _unit(z: torch.Tensor) -> torch.Tensor:
-    return F.normalize(_wide(z), dim=1)
+    (scores,) = _prepare(False, scores)
+    return -(target * torch.log_softmax(scores / tau, 1)).sum(1).mean()

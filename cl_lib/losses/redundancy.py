@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from cl_lib import checks
-from cl_lib.losses.contrastive import log_partition
+from cl_lib.losses.contrastive import _prepare, log_partition
 
 
 def align_loss(z1: torch.Tensor, z2: torch.Tensor, *, alpha: float = 2) -> torch.Tensor:
@@ -20,7 +20,8 @@ def align_loss(z1: torch.Tensor, z2: torch.Tensor, *, alpha: float = 2) -> torch
     checks.embeddings("z1", z1)
     checks.embeddings("z2", z2, like=("z1", z1))
     checks.positive("alpha", alpha)
-    square = (_unit(z1) - _unit(z2)).square().sum(1)
+    u1, u2 = _prepare(True, z1, z2)
+    square = (u1 - u2).square().sum(1)
     if alpha == 2:
         return square.mean()
     # a pair that coincides has loss 0 and no direction to go: sqrt(0) would make its gradient NaN
@@ -40,7 +41,7 @@ def uniform_loss(z: torch.Tensor, *, t: float = 2, method: str = "auto") -> torc
     """
     checks.embeddings("z", z, at_least=2)
     checks.positive("t", t)
-    u, n = _unit(z), len(z)
+    (u,), n = _prepare(True, z), len(z)
     own = torch.arange(n, device=z.device)[:, None]
     log_z = log_partition(u, u, 1 / (2 * t), skip=own, method=method)
     return torch.logsumexp(log_z, 0) - 2 * t - math.log(n * (n - 1))
@@ -58,10 +59,10 @@ def barlow_twins(z1: torch.Tensor, z2: torch.Tensor, *, lambd: float = 5e-3) -> 
     checks.embeddings("z1", z1, at_least=2)
     checks.embeddings("z2", z2, like=("z1", z1))
     checks.fraction("lambd", lambd, below=math.inf)
-    c = _standard(z1).T @ _standard(z2) / len(z1)
-    on = torch.diagonal(c)
-    off = c.square().sum() - on.square().sum()
-    return (1 - on).square().sum() + lambd * off
+    z1, z2 = _prepare(False, z1, z2)
+    with torch.autocast(z1.device.type, enabled=False):
+        c = _standard(z1).T @ _standard(z2) / len(z1)
+        return (1 - torch.diagonal(c)).square().sum() + lambd * _off_diagonal(c)
 
 
 def vicreg(z1: torch.Tensor, z2: torch.Tensor, *, inv: float = 25, var: float = 25, cov: float = 1) -> torch.Tensor:
@@ -78,24 +79,20 @@ def vicreg(z1: torch.Tensor, z2: torch.Tensor, *, inv: float = 25, var: float = 
     checks.embeddings("z2", z2, like=("z1", z1))
     for name, weight in (("inv", inv), ("var", var), ("cov", cov)):
         checks.fraction(name, weight, below=math.inf)
-    z1, z2 = _wide(z1), _wide(z2)
-    spread, shared = 0.0, 0.0
+    z1, z2 = _prepare(False, z1, z2)
+    loss = inv * F.mse_loss(z1, z2)
     for z in (z1, z2):
-        c = torch.cov(z.T).reshape(z.shape[1], z.shape[1])
-        variance = torch.diagonal(c)
-        spread = spread + F.relu(1 - (variance + 1e-4).sqrt()).mean() / 2
-        shared = shared + (c.square().sum() - variance.square().sum()) / z.shape[1]
-    return inv * F.mse_loss(z1, z2) + var * spread + cov * shared
+        centred = z - z.mean(0)
+        with torch.autocast(z.device.type, enabled=False):
+            c = centred.T @ centred / (len(z) - 1)
+            hinge = F.relu(1 - (torch.diagonal(c) + 1e-4).sqrt()).mean()
+            loss = loss + var * hinge / 2 + cov * _off_diagonal(c) / z.shape[1]
+    return loss
 
 
 def _standard(z: torch.Tensor) -> torch.Tensor:
-    return F.batch_norm(_wide(z), None, None, training=True)
+    return F.batch_norm(z, None, None, training=True)
 
 
-def _wide(z: torch.Tensor) -> torch.Tensor:
-    """At least float32: sums over a batch are too much for half precision."""
-    return z.to(torch.promote_types(z.dtype, torch.float32))
-
-
-def _unit(z: torch.Tensor) -> torch.Tensor:
-    return F.normalize(_wide(z), dim=1)
+def _off_diagonal(c: torch.Tensor) -> torch.Tensor:
+    return (c - torch.diag(torch.diagonal(c))).square().sum()
