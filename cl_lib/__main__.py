@@ -1,6 +1,7 @@
 """The command line: list, show, run, verify, report, profile."""
 import argparse
 import importlib
+import json
 import math
 import os
 import re
@@ -236,15 +237,16 @@ def parse_seeds(text: str | None) -> list[int] | None:
 
 
 def parse_settings(pairs: list[str]) -> dict:
-    """NAME=VALUE pairs, numbers and true/false as such."""
-    import yaml
-
+    """NAME=VALUE pairs; a value that reads as JSON (1e-3, true, [1, 2]) is taken as such, any other as text."""
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip().isidentifier():
             raise InputError(f"-p {pair!r} is not NAME=VALUE, such as -p batch=64")
-        settings[name.strip()] = yaml.safe_load(value)
+        try:
+            settings[name.strip()] = json.loads(value)
+        except ValueError:
+            settings[name.strip()] = value
     return settings
 
 

@@ -12,6 +12,7 @@ from cl_lib.papers import Claim, Contrast, Notebook, Paper, Part
 
 Judged = Mapping[str, tuple[tuple[Claim, Verdict], ...]]  # paper id -> its claims with their verdicts
 MARKS = {"reproduced": "●", "partly": "◐", "contradicted": "✕", "not separated": "○", "no evidence": "–"}
+STALE = '<span class="cl-badge cl-stale" title="the code has changed since the rows were made">stale</span>'
 GROUPS = "Start here", "The book", "Evidence"
 
 
@@ -31,7 +32,7 @@ def badge(verdict: Verdict | str, label: str = "") -> str:
     html = f'<span class="cl-badge cl-{status.replace(" ", "-")}"><span aria-hidden="true">{MARKS[status]}</span> ' \
            f'{escape(label)}{": " if label else ""}{status}</span>'
     if isinstance(verdict, Verdict) and verdict.stale:
-        html += ' <span class="cl-badge cl-stale" title="the code has changed since the rows were made">stale</span>'
+        html += f" {STALE}"
     return html
 
 
@@ -70,7 +71,7 @@ def drawn(claim: Claim, verdict: Verdict, width: int = 150) -> str:
         lines += [f'<line class="wanted" x1="{at(b)}" x2="{at(b)}" y1="{y - 6}" y2="{y + 6}"/>'
                   for b in bars[e.arm, e.against] if b]
         lines += [f'<g class="cl-{e.status.replace(" ", "-")}"><line x1="{at(e.low)}" x2="{at(e.high)}" y1="{y}" y2="{y}"/>'
-                  f'<circle cx="{at(e.mean)}" cy="{y}" r="3.2"/></g>']
+                  f'<circle cx="{at(e.mean)}" cy="{y}" r="4"/></g>']
     tall = step * len(verdict.effects)
     words = escape("; ".join(in_words(claim, e) for e in verdict.effects))
     return (f'<svg class="interval" role="img" aria-label="{words}" viewBox="0 0 {width} {tall}" width="{width}" '
@@ -165,7 +166,9 @@ def _claim(c: Claim, v: Verdict) -> str:
 
 def section_row(paper: str, claims: Iterable[tuple[Claim, Verdict]]) -> str:
     """One line under a paper's heading in its chapter: the verdicts, the card, the command."""
-    badges = " ".join(badge(v, c.id) for c, v in claims) or badge("no evidence")
+    claims = list(claims)
+    badges = " ".join(badge(v.status, c.id) for c, v in claims) or badge("no evidence")
+    badges += f" {STALE}" if any(v.stale for _, v in claims) else ""
     return (f'<p class="paper-row">{badges} <a href="../papers/{paper}.html">card</a> '
             f"<code>python -m cl_lib run {paper}</code></p>")
 
@@ -178,6 +181,16 @@ def listing(papers: Iterable[Paper], judged: Judged) -> str:
         state = " ".join(badge(s, f"{n}" if n > 1 else "") for s, n in found.items()) or \
             '<span class="cl-badge cl-missing">not written yet</span>'
         out.append(f"- **[{text(p.title)}](#{p.id})** ({text(p.authors)}, {p.year}) {state}<br>\n  {text(p.idea)}")
+    return "\n".join(out)
+
+
+def overview(parts: Iterable[Part], written: set[str]) -> str:
+    """The parts of the book in a list, with how far each is."""
+    out = []
+    for part in parts:
+        papers = [p for nb in part.notebooks for p in nb.papers]
+        done = sum(p.id in written for p in papers)
+        out.append(f"- **{doc(part.title, f'/{part.name}/index')}**: {text(part.intro)} ({done} of {len(papers)} papers written)")
     return "\n".join(out)
 
 
@@ -252,7 +265,7 @@ def scoreboard(parts: tuple[Part, ...], judged: Judged) -> str:
         "Right of the upright line is as claimed; the dotted line is the smallest effect of interest (or the margin), set",
         "before the first run; the bar is the 95 % interval over paired seeds.", "",
         '<div class="wide" tabindex="0" role="region" aria-label="All claims with their verdicts">'
-        '<table id="claims"><thead><tr><th>Paper</th><th>Claim</th><th>Verdict</th><th>Interval</th><th>Effect</th>'
+        '<table id="claims"><thead><tr><th>Paper</th><th>Claim</th><th>Verdict</th><th>Effect</th>'
         "<th>Seeds</th><th>Tier</th><th>Fidelity</th><th>Last run</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>", "",
         "## What is missing", "",
@@ -263,9 +276,9 @@ def scoreboard(parts: tuple[Part, ...], judged: Judged) -> str:
 def _row(p: Paper, c: Claim, v: Verdict, chapter: str) -> str:
     mean = min((e.mean for e in v.effects), default="")
     cells = [f'<a href="papers/{p.id}.html" title="{escape(p.title)}">{p.id}</a><small>{escape(chapter)}</small>',
-             f"{escape(c.says)}", badge(v), drawn(c, v), effect(c, v), len(v.seeds) or "–", v.tier or "–", c.fidelity,
+             f"{escape(c.says)}", badge(v), drawn(c, v) + effect(c, v), len(v.seeds) or "–", v.tier or "–", c.fidelity,
              (v.utc or "–")[:10]]
-    keys = [p.id, c.says, STATUSES.index(v.status), mean, mean, len(v.seeds), v.tier or "", c.fidelity, v.utc or ""]
+    keys = [p.id, c.says, STATUSES.index(v.status), mean, len(v.seeds), v.tier or "", c.fidelity, v.utc or ""]
     tds = "".join(f'<td data-key="{escape(str(k))}">{cell}</td>' for k, cell in zip(keys, cells, strict=True))
     return f'<tr data-status="{v.status}">{tds}</tr>'
 

@@ -14,7 +14,6 @@ from cl_lib.papers import ROOT, Notebook, Paper
 
 MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre/mathmaps/base.json",
            "sre/mathmaps/en.json")
-LEGEND = "<!-- verdict legend -->"  # where a page wants it
 FOLDED = {"parameters": "the parameters of this run", "oracle": "the checks that must hold exactly"}
 
 Files = dict[str, str | bytes]  # path in the sources -> content
@@ -58,7 +57,7 @@ def site(out: Path = ROOT / "build" / "src", *, root: Path = ROOT) -> Path:
     notebooks = {nb.name: _read(root / nb.path) for nb in papers.notebooks(root).values() if (root / nb.path).exists()}
     written = {p for content in notebooks.values() for p in sections(content)}
     judged = {p.id: judge(p, root) for p in papers.papers(root).values()}
-    files = _own_pages(root / "book")
+    files = _own_pages(root / "book", {"<!-- verdict legend -->": pages.legend(), "<!-- parts -->": pages.overview(parts, written)})
     files |= {"_toc.yml": pages.toc(parts), "scoreboard.md": pages.scoreboard(parts, judged),
               "bibliography.md": pages.bibliography(parts), "references.bib": pages.bibtex(parts)}
     for part in parts:
@@ -155,12 +154,23 @@ def _read(path: Path) -> dict:
         raise InputError(f"{path}: not a notebook with cells") from None
 
 
-def _own_pages(book: Path) -> Files:
-    """What is written by hand at the top of the book and under _static; chapters are staged by name."""
+def _own_pages(book: Path, fillings: dict[str, str]) -> Files:
+    """What is written by hand at the top of the book and under _static, with what is computed put where a mark stands."""
+    def filled(text: str) -> str:
+        for mark, filling in fillings.items():
+            text = text.replace(mark, filling)
+        return text
+
     files: Files = {}
     for path in sorted(p for p in book.glob("*") if p.suffix in {".md", ".ipynb"}):
-        text = stage(_read(path)) if path.suffix == ".ipynb" else path.read_text(encoding="utf8")
-        files[path.name] = text.replace(LEGEND, pages.legend())
+        if path.suffix == ".md":
+            files[path.name] = filled(path.read_text(encoding="utf8"))
+            continue
+        content = _read(path)
+        for cell in content["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = filled("".join(cell["source"]))
+        files[path.name] = stage(content)
     for path in sorted(p for p in (book / "_static").rglob("*") if p.is_file()):
         files[path.relative_to(book).as_posix()] = path.read_bytes()
     return files

@@ -1,7 +1,7 @@
 // The scoreboard is a plain table; with scripts it can also be sorted and filtered.
 document.addEventListener("DOMContentLoaded", () => {
   const table = document.getElementById("claims");
-  if (!table) return;
+  if (!table || !table.tBodies[0].rows.length) return;
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
 
   heads.forEach((head, column) => {

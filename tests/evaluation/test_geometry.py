@@ -62,7 +62,7 @@ def test_uniformity_of_20000_rows_needs_little_memory(monkeypatch):
 def test_anisotropy_is_the_mean_cosine_of_pairs():
     u = unit(cloud())
     expected = np.mean([float(u[i] @ u[j]) for i in range(40) for j in range(40) if i != j])
-    assert anisotropy(cloud()) == pytest.approx(expected, abs=1e-12) and abs(expected) > 0.1
+    assert anisotropy(cloud()) == pytest.approx(expected, abs=1e-12) and abs(expected) > 0.05
     assert anisotropy(torch.eye(6)) == pytest.approx(0, abs=1e-12)
     assert anisotropy(torch.ones(6, 2)) == pytest.approx(1)
 

@@ -26,6 +26,7 @@ def mean(function, s, grades, binary=True, **keywords):
 @pytest.mark.parametrize("k", [1, 5, 23])
 def test_equals_torchmetrics(k):
     s, grades = scores()
+    s = s.sigmoid()  # torchmetrics wants probabilities
     assert hit_rate(s, grades, k=k) == pytest.approx(mean(peer.retrieval_hit_rate, s, grades, top_k=k), abs=1e-6)
     assert recall_at_k(s, grades, k=k) == pytest.approx(mean(peer.retrieval_recall, s, grades, top_k=k), abs=1e-6)
     assert precision_at_k(s, grades, k=k) == pytest.approx(mean(peer.retrieval_precision, s, grades, top_k=k), abs=1e-6)

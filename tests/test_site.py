@@ -1,0 +1,135 @@
+"""The built site: strict, complete, and closed: it asks no other server for anything, and every link within it leads somewhere."""
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from cl_lib import papers, report
+from cl_lib.papers import ROOT
+
+FETCHED = {("script", "src"), ("img", "src"), ("img", "srcset"), ("link", "href"), ("iframe", "src"), ("source", "src"), ("video", "src"),
+           ("audio", "src"), ("object", "data"), ("embed", "src"), ("image", "href"), ("use", "href")}
+
+
+class Page(HTMLParser):
+    """What a page fetches, shows and links to."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.fetched, self.links, self.ids, self.speechless, self.inline = [], [], set(), [], []
+        self.within = ""
+        self.feed(path.read_text(encoding="utf8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.within = tag
+        self.ids |= {given[k] for k in ("id", "name") if given.get(k)}
+        self.fetched += [v for k, v in attributes if (tag, k) in FETCHED and v]
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        if tag == "img" and (given.get("alt") is None or given["alt"].startswith(("_images/", "../_images/"))):
+            self.speechless.append(given.get("src"))
+        if tag == "svg" and not (given.get("aria-label") or given.get("aria-hidden")):
+            self.speechless.append("an svg")
+
+    def handle_data(self, data):
+        if self.within in ("script", "style"):
+            self.inline.append(data)
+
+
+def foreign(url: str) -> bool:
+    return bool(urlsplit(url).netloc)
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    """The site, built strictly; quick when little has changed since the last time."""
+    return report.build(strict=True)
+
+
+@pytest.fixture(scope="module")
+def found(site) -> dict[Path, Page]:
+    return {path: Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
+
+
+def test_every_paper_part_and_chapter_is_a_page(site):
+    wanted = {f"papers/{p}.html" for p in papers.papers()} | {f"{nb.part}/{nb.name}.html" for nb in papers.notebooks().values()}
+    wanted |= {f"{part.name}/index.html" for part in papers.book()}
+    wanted |= {f"{n}.html" for n in ("index", "intro", "rerun", "protocols", "glossary", "scoreboard", "bibliography")}
+    assert not {w for w in wanted if not (site / w).is_file()}
+
+
+def test_no_page_asks_another_server_for_anything(found):
+    assert not {(p.name, url) for p, page in found.items() for url in page.fetched if foreign(url)}
+    loaders = re.compile(r"""(?:import|src\s*=|fetch|load\w*)\s*[("'=\s]+https?://""")
+    assert not {p.name for p, page in found.items() if loaders.search("".join(page.inline))}
+
+
+def test_no_style_sheet_asks_another_server_for_anything(site):
+    asks = re.compile(r"""(?:url\(\s*|@import\s+)["']?(?:https?:)?//""")
+    assert not {p.name for p in site.rglob("*.css") if asks.search(p.read_text(encoding="utf8"))}
+
+
+def test_what_pages_fetch_is_there(site, found):
+    missing = defaultdict(set)
+    for path, page in found.items():
+        for url in page.fetched:
+            if not foreign(url) and not url.startswith("data:") and not (path.parent / unquote(urlsplit(url).path)).exists():
+                missing[url].add(path.name)
+    assert not missing
+
+
+def test_mathjax_and_its_fonts_come_with_the_site(site, found):
+    assert (site / "_static/mathjax/tex-chtml.js").stat().st_size > 10**6
+    assert any((site / "_static/mathjax/output/chtml/fonts/woff-v2").glob("MathJax_Main-Regular.woff"))
+    with_formula = [page for path, page in found.items() if path.name == "protocols.html"]
+    assert any("mathjax/tex-chtml.js" in url for page in with_formula for url in page.fetched)
+
+
+def test_every_link_within_the_site_leads_somewhere(site, found):
+    dead = defaultdict(set)
+    for path, page in found.items():
+        for link in page.links:
+            url = urlsplit(link)
+            if url.scheme or url.netloc:
+                continue
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            if not target.exists():
+                dead[link].add(path.name)
+            elif url.fragment and target in found and unquote(url.fragment) not in found[target].ids:
+                dead[link].add(path.name)
+    assert not dead
+
+
+def test_every_picture_has_words(found):
+    assert not {(p.name, what) for p, page in found.items() for what in page.speechless}
+
+
+def test_a_page_stands_for_each_count_on_the_scoreboard(site, found):
+    text = (site / "scoreboard.html").read_text(encoding="utf8")
+    missing = sum(not p.claims for p in papers.papers().values())
+    assert f"{len(papers.papers())} papers are planned" in text and f"{missing} are missing" in text
+    assert text.count('<tr data-status="') == sum(len(p.claims) for p in papers.papers().values())
+
+
+def test_the_site_says_nothing_of_the_machine_it_was_built_on(site):
+    told = [p.name for p in site.rglob("*.html") if str(ROOT) in p.read_text(encoding="utf8")]
+    assert not told
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
+def test_a_browser_renders_formulas_and_the_filter_without_a_network(site, tmp_path):
+    def dom(page: str) -> str:
+        return subprocess.run(
+            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND",
+             f"--user-data-dir={tmp_path}", "--virtual-time-budget=8000", "--dump-dom", (site / page).as_uri()],
+            capture_output=True, text=True, timeout=60).stdout
+
+    assert dom("protocols.html").count("<mjx-container") >= 10
+    assert ('class="filters"' in dom("scoreboard.html")) == any(p.claims for p in papers.papers().values())
