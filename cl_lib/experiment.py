@@ -192,7 +192,7 @@ class Run:
         if function.__module__ == "__main__":
             setup, cells = paper_cells(self.notebook, paper)
             named = {n for source in setup + cells for n in fingerprint.definitions(source)}
-            if function.__name__ not in named and not _edited_in_place(setup + cells):
+            if function.__name__ not in named and not _edited_in_place(self.notebook, setup + cells):
                 raise InputError(f"{paper}: {function.__name__} must be defined at the top of a cell with the role method "
                                  "or experiment, so that a change of it makes its rows stale")
 
@@ -205,7 +205,7 @@ class Run:
     def _code(self, paper: str) -> tuple[str, bool]:
         """The fingerprint of the paper's saved cells, and whether what ran in this kernel is just that."""
         setup, cells = paper_cells(self.notebook, paper)
-        return fingerprint.code_hash(setup, cells), not _edited_in_place(setup + cells)
+        return fingerprint.code_hash(setup, cells), not _edited_in_place(self.notebook, setup + cells)
 
     def _known(self, paper: str, code: str) -> list[dict]:
         rows = [] if self.tier == "smoke" else evidence.rows(paper, self.results)
@@ -301,19 +301,21 @@ def current_code(paper: papers.Paper) -> str | None:
     return fingerprint.code_hash(setup, cells) if cells else None
 
 
-def _edited_in_place(saved: list[str]) -> bool:
+def _edited_in_place(notebook: papers.Notebook, measured: list[str]) -> bool:
     """Whether this kernel ran other definitions than the saved cells hold (a reader who tries things out)."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None:
         return False
+    # a claim cell may use a name again; what counts is what stood when the measured cells had run
+    others = {c.source.strip() for c in read(ROOT / notebook.path).cells} - {source.strip() for source in measured}
     live: dict[str, str] = {}
     for source in shell.user_ns.get("In", []):
         try:
-            live.update(fingerprint.definitions(source))
+            live.update({} if source.strip() in others else fingerprint.definitions(source))
         except SyntaxError:
             continue
     expected: dict[str, str] = {}
-    for source in saved:
+    for source in measured:
         expected.update(fingerprint.definitions(source))
     return any(name in live and live[name] != code for name, code in expected.items())
 

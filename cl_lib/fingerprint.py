@@ -6,9 +6,11 @@ from pathlib import Path
 
 PACKAGE = "cl_lib"
 HERE = Path(__file__).resolve().parent
-# These run, record and draw; no measured value depends on them.
-PRESENTATION = {f"{PACKAGE}.{name}" for name in ("experiment", "evidence", "figures", "fingerprint", "papers", "report", "runs",
-                                               "verdicts")}
+# These run, record, draw, check input or fetch files; no value measured in one process depends on them. Data are known by
+# the checksums in each row.
+OUTSIDE = {f"{PACKAGE}.{name}" for name in (
+    "checks", "datasets.sources", "distributed", "errors", "evidence", "experiment", "figures", "fingerprint", "pages", "papers",
+    "report", "runs", "verdicts")}
 
 
 def code_hash(shared: list[str], cells: list[str]) -> str:
@@ -101,7 +103,7 @@ def _resolve(module: str, chain: list[str], reached: dict[str, str]) -> None:
     """Follow module.chain[0].chain[1]... to a definition; a bare module is reached only through its attributes."""
     while chain and _module(f"{module}.{chain[0]}"):
         module, chain = f"{module}.{chain[0]}", chain[1:]
-    if module in PRESENTATION or not chain or (scope := _module(module)) is None:
+    if module in OUTSIDE or not chain or (scope := _module(module)) is None:
         return
     if chain[0] in scope.names:
         _add(chain[0], scope, reached)

@@ -82,7 +82,7 @@ def drawn(claim: Claim, verdict: Verdict, width: int = 150) -> str:
 def effect(claim: Claim, verdict: Verdict) -> str:
     """What was measured, in short, as HTML."""
     if verdict.error is not None:
-        return f"largest error {verdict.error:.1e}, allowed {claim.tolerance:.0e}"
+        return f"error {verdict.error:.1e}<br>allowed {claim.tolerance:.0e}"
     return "<br>".join(f"{number(e.mean)} [{number(e.low)}, {number(e.high)}]" for e in verdict.effects) or "–"
 
 

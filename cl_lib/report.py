@@ -4,8 +4,9 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
-import warnings
 from pathlib import Path
 
 from cl_lib import evidence, experiment, pages, papers
@@ -14,7 +15,12 @@ from cl_lib.papers import ROOT, Notebook, Paper
 
 MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre/mathmaps/base.json",
            "sre/mathmaps/en.json")
-FOLDED = {"parameters": "the parameters of this run", "oracle": "the checks that must hold exactly"}
+# In a process of its own, because the builder leaves settings behind that would make the next build start from nothing.
+BUILD = """import json, sys
+from jupyter_book.sphinx import build_sphinx
+sys.exit(bool(build_sphinx(**json.loads(sys.argv[1]))))"""
+FOLDED = {"parameters": "the parameters of this run", "oracle": "the checks that must hold exactly",
+          "experiment": "how the arms are measured"}
 
 Files = dict[str, str | bytes]  # path in the sources -> content
 
@@ -24,20 +30,18 @@ def build(strict: bool = True, *, root: Path = ROOT, out: Path | None = None) ->
 
     Raises: InputError when the builder fails or, with `strict`, when a page has a warning (a dead reference, say).
     """
-    from jupyter_book.sphinx import build_sphinx
-
     begin = time.monotonic()
     out = out or root / "build"
     source, html = site(out / "src", root=root), out / "site"
     _mathjax(html / "_static" / "mathjax")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the builder looks at every live object, torch's old names too
-        status = build_sphinx(
-            source, html, noconfig=True, path_config=root / "_config.yml", doctreedir=out / "doctrees", quiet=True,
-            keep_going=True, warningiserror=strict, confoverrides={
-                "external_toc_path": str(source / "_toc.yml"), "nitpicky": True, "latex_individualpages": False})
-    if status:
-        raise InputError(f"the book was not built: {status if isinstance(status, Exception) else 'see the warnings above'}")
+    known = out / ("doctrees" if strict else "doctrees-lenient")
+    arguments = dict(
+        sourcedir=str(source), outputdir=str(html), noconfig=True, path_config=str(root / "_config.yml"),
+        doctreedir=str(known), quiet=True, keep_going=True, warningiserror=strict, confoverrides={
+            "external_toc_path": str(source / "_toc.yml"), "nitpicky": True, "latex_individualpages": False})
+    if subprocess.run([sys.executable, "-c", BUILD, json.dumps(arguments)]).returncode:
+        shutil.rmtree(known, ignore_errors=True)  # a page with a warning must be read again, or it would pass unread next time
+        raise InputError("the book was not built; see the warnings above")
     (html / "index.html").write_text('<!doctype html><meta charset="utf-8"><title>Contrastive Learning, Reproduced</title>'
                                      '<meta http-equiv="refresh" content="0; url=intro.html">'
                                      '<a href="intro.html">Contrastive Learning, Reproduced</a>\n')
@@ -87,7 +91,7 @@ def sections(content: dict) -> list[str]:
 
 def stage(content: dict, nb: Notebook | None = None, judged: pages.Judged | None = None) -> str:
     """A notebook as the site shows it: alternative texts where the page looks for them, verdicts under the headings,
-    long technical cells folded, nothing that a terminal printed to stderr, and its missing papers listed at the end.
+    technical cells folded, nothing that a terminal printed to stderr, and its missing papers listed at the end.
     """
     content = copy.deepcopy(content)
     cells, seen = [], set()
@@ -95,7 +99,8 @@ def stage(content: dict, nb: Notebook | None = None, judged: pages.Judged | None
         tags = _tags(cell)
         paper = next((tag[6:] for tag in tags if tag.startswith("paper:")), None)
         if cell["cell_type"] == "code":
-            cells += _code(cell, tags)
+            fold = next((text for tag, text in FOLDED.items() if tag in tags), "the set-up" if nb and not tags else None)
+            cells += _code(cell, fold)
             continue
         if judged and paper in judged and paper not in seen:
             seen.add(paper)
@@ -121,11 +126,10 @@ def _with_verdicts(source: str, paper: str, judged: pages.Judged) -> str:
                       *lines[heading + 1:]])
 
 
-def _code(cell: dict, tags: list[str]) -> list[dict]:
-    """A code cell, split so that each picture is in a cell of its own: the page takes alternative texts by cell."""
-    fold = next((text for tag, text in FOLDED.items() if tag in tags), None)
+def _code(cell: dict, fold: str | None) -> list[dict]:
+    """A code cell, folded or not, and split so that each picture has its own: the page takes alternative texts by cell."""
     if fold:
-        cell["metadata"]["tags"] = [*tags, "hide-input"]
+        cell["metadata"]["tags"] = [*_tags(cell), "hide-input"]
         cell["metadata"].setdefault("mystnb", {})["code_prompt_show"] = f"Show {fold}"
         cell["metadata"]["mystnb"]["code_prompt_hide"] = f"Hide {fold}"
     out, outputs = [cell], cell["outputs"]
@@ -136,7 +140,8 @@ def _code(cell: dict, tags: list[str]) -> list[dict]:
         alt = output.get("metadata", {}).get("image/png", {}).get("alt")
         here = out[-1]
         if alt and "image" in here["metadata"].get("mystnb", {}):
-            here = {"cell_type": "code", "id": f"{cell.get('id', 'cell')}-{len(out)}", "execution_count": None, "source": "",
+            # not empty: the page would leave out a cell without source, and its picture with it
+            here = {"cell_type": "code", "id": f"{cell.get('id', 'cell')}-{len(out)}", "execution_count": None, "source": "...",
                     "metadata": {"tags": ["remove-input"]}, "outputs": []}
             out.append(here)
         if alt:

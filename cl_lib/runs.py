@@ -112,7 +112,8 @@ def execute(job: Job, progress: Path | None = None) -> Done:
         into, out = Path(folder, f"{job.notebook}.ipynb"), Path(folder, "out.ipynb")
         nbformat.write(source, into)
         try:
-            papermill.execute_notebook(into, out, parameters, kernel_name="python3", progress_bar=False, cwd=ROOT)
+            papermill.execute_notebook(into, out, parameters, kernel_name="python3", progress_bar=False, cwd=ROOT,
+                                       extra_arguments=["--log-level=40"])
         except papermill.PapermillExecutionError as failed:
             error = f"{failed.ename}: {failed.evalue}"
         except Exception as failed:  # a kernel that died, say; the other jobs go on

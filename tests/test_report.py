@@ -153,6 +153,19 @@ def test_broken_notebook_is_refused_by_name(root):
         report.site(root / "build/src", root=root)
 
 
+def test_a_dead_reference_fails_the_strict_build_each_time_and_not_the_lenient_one(root, capfd):
+    (root / "book/intro.md").write_text("# Start\n\n[nowhere](#no-such-paper)\n")
+    for _ in range(2):
+        with pytest.raises(InputError, match="not built"):
+            report.build(root=root)
+        assert "no-such-paper" in capfd.readouterr().err
+    assert (report.build(strict=False, root=root) / "intro.html").is_file()
+    (root / "book/intro.md").write_text("# Start\n\n[a card](#simcse)\n")
+    html = report.build(root=root)
+    assert 'href="papers/simcse.html#simcse"' in (html / "intro.html").read_text()
+    assert 'alt="second alt"' in (html / "foundations/objectives.html").read_text()
+
+
 def test_interval_is_drawn_where_the_numbers_are():
     contrast = papers.Contrast("a", "b", min_effect=1.0)
     claim = papers.Claim("p", "c", "says", "abstract", "effect", "same", "accuracy", "higher", (contrast,))
