@@ -55,7 +55,7 @@ def bare(axes) -> None:
 
 
 def _small(png: BytesIO) -> bytes:
-    """The same picture in 256 colours: about a third of the bytes, and notebooks stay small enough to read in a diff."""
+    """The same picture in 256 colours, about a third of the bytes: a notebook has to stay small."""
     file = BytesIO()
     Image.open(png).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
         file, format="png", optimize=True)

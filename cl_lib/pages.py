@@ -1,4 +1,4 @@
-"""The generated pages of the site, as text: made from the registry and the verdicts, so adding a paper touches no page."""
+"""The generated pages of the site, as text made from the registry and the verdicts: adding a paper touches no page."""
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -70,7 +70,8 @@ def drawn(claim: Claim, verdict: Verdict, width: int = 150) -> str:
         y = i * step + step / 2
         lines += [f'<line class="wanted" x1="{at(b)}" x2="{at(b)}" y1="{y - 6}" y2="{y + 6}"/>'
                   for b in bars[e.arm, e.against] if b]
-        lines += [f'<g class="cl-{e.status.replace(" ", "-")}"><line x1="{at(e.low)}" x2="{at(e.high)}" y1="{y}" y2="{y}"/>'
+        lines += [f'<g class="cl-{e.status.replace(" ", "-")}">'
+                  f'<line x1="{at(e.low)}" x2="{at(e.high)}" y1="{y}" y2="{y}"/>'
                   f'<circle cx="{at(e.mean)}" cy="{y}" r="4"/></g>']
     tall = step * len(verdict.effects)
     words = escape("; ".join(in_words(claim, e) for e in verdict.effects))
@@ -116,7 +117,8 @@ def legend() -> str:
         seeds = {i: mean + spread * z for i, z in enumerate((-1.2, -0.5, 0.0, 0.4, 1.3))}
         e = evidence.effect(claim, contrast, seeds, dict.fromkeys(seeds, 0.0))
         lines.append(f"| {drawn(claim, Verdict(e.status, effects=(e,)))} | {badge(e.status)} | {reason} |")
-    return "\n".join([*lines, "", "The upright line is zero, the dotted one the smallest effect of interest. (These four are invented.)"])
+    reading = "The upright line is zero, the dotted one the smallest effect of interest. (These four are invented.)"
+    return "\n".join([*lines, "", reading])
 
 
 def citation(p: Paper) -> str:
@@ -140,15 +142,16 @@ def card(p: Paper, nb: Notebook, part: Part, claims: Iterable[tuple[Claim, Verdi
     claims = list(claims)
     if not written and not claims:
         lines += ["```{admonition} Not written yet", ":class: missing",
-                  "This paper is part of the plan of the book, but nobody has reproduced it here yet: it has no section, no",
-                  "claims and no evidence, and counts as missing on the {doc}`/scoreboard`.", "```", ""]
+                  "This paper is part of the plan of the book, but nobody has reproduced it here yet: it has no",
+                  "section, no claims and no evidence, and counts as missing on the {doc}`/scoreboard`.", "```", ""]
     lines += [_claim(c, v) for c, v in claims]
     if written or claims:
         lines += ["## What differs from the paper", ""]
         lines += [f"- {text(d)}" for d in p.departures] or ["Nothing that we know of."]
         lines += ["", "## Run it yourself", "", "```bash", f"python -m cl_lib show {p.id}",
                   f"python -m cl_lib run {p.id} --tier cpu --seeds 10-14", "```", "",
-                  "Rows of your own seeds go to `runs/results/`, and the published verdict is shown beside yours; see {doc}`/rerun`.", ""]
+                  "Rows of your own seeds go to `runs/results/`, and the published verdict is shown beside yours;",
+                  "see {doc}`/rerun`.", ""]
     return "\n".join(lines)
 
 
@@ -157,7 +160,7 @@ def _claim(c: Claim, v: Verdict) -> str:
     if v.error is not None:
         measured = f"Largest error {v.error:.1e}; {c.tolerance:.0e} is allowed."
     else:
-        measured = "<br>".join(escape(in_words(c, e)) for e in v.effects) or "No rows have been recorded for this claim."
+        measured = "<br>".join(escape(in_words(c, e)) for e in v.effects) or "No rows have been recorded."
     how = " · ".join(filter(None, [f"<code>{c.name}</code>", escape(c.where), c.kind.replace("_", " "), c.fidelity,
                                    f"{escape(c.metric.replace('_', ' '))}, {c.better} is better", facts(v)]))
     return (f'<div class="claim cl-{v.status.replace(" ", "-")}"><p>{badge(v)} <strong>{escape(c.says)}</strong></p>'
@@ -190,7 +193,8 @@ def overview(parts: Iterable[Part], written: set[str]) -> str:
     for part in parts:
         papers = [p for nb in part.notebooks for p in nb.papers]
         done = sum(p.id in written for p in papers)
-        out.append(f"- **{doc(part.title, f'/{part.name}/index')}**: {text(part.intro)} ({done} of {len(papers)} papers written)")
+        out.append(f"- **{doc(part.title, f'/{part.name}/index')}**: {text(part.intro)} "
+                   f"({done} of {len(papers)} papers written)")
     return "\n".join(out)
 
 
@@ -198,7 +202,8 @@ def stub(nb: Notebook, part: Part, judged: Judged) -> str:
     """A chapter that is planned: the papers it will hold."""
     return "\n".join([
         f"# {text(nb.title)}", "", "```{admonition} Not written yet", ":class: missing",
-        f"This chapter of {doc(part.title, 'index')} is planned with {len(nb.papers)} papers; its notebook does not exist yet.",
+        f"This chapter of {doc(part.title, 'index')} is planned with {len(nb.papers)} papers; "
+        "its notebook does not exist yet.",
         "```", "", listing(nb.papers, judged), ""])
 
 
@@ -213,8 +218,9 @@ def part_page(part: Part, written: set[str], judged: Judged) -> str:
     lines = [f"# {text(part.title)}", "", text(part.intro), ""]
     for nb in part.notebooks:
         done = [p for p in nb.papers if p.id in written]
-        lines += [f"## {doc(nb.title, f'/{part.name}/{nb.name}')}", "", f"{len(done)} of {len(nb.papers)} papers written.", ""]
-        lines += [" · ".join(f"[{p.id}](#{p.id})" for p in nb.papers), ""]
+        lines += [f"## {doc(nb.title, f'/{part.name}/{nb.name}')}", "",
+                  f"{len(done)} of {len(nb.papers)} papers written.", "",
+                  " · ".join(f"[{p.id}](#{p.id})" for p in nb.papers), ""]
     return "\n".join(lines)
 
 
@@ -259,11 +265,11 @@ def scoreboard(parts: tuple[Part, ...], judged: Judged) -> str:
     rows = "".join(_row(p, c, v, title[p.notebook]) for p, c, v in claims)
     return "\n".join([
         "---", "html_theme.sidebar_secondary.remove: true", "---", "# Scoreboard", "",
-        f"{len(papers)} papers are planned; {len(papers) - missing} have claims here, **{missing} are missing**. "
+        f"{len(papers)} papers are planned. Written so far: {len(papers) - missing}. **Missing: {missing}.** "
         f"Every verdict below is computed from recorded runs by {doc('one rule', 'protocols')}, never typed.", "",
         f'<ul class="tiles">{tiles}</ul>', "",
-        "Right of the upright line is as claimed; the dotted line is the smallest effect of interest (or the margin), set",
-        "before the first run; the bar is the 95 % interval over paired seeds.", "",
+        "Right of the upright line is as claimed; the dotted line is the smallest effect of interest (or the margin),",
+        "set before the first run; the bar is the 95 % interval over paired seeds.", "",
         '<div class="wide" tabindex="0" role="region" aria-label="All claims with their verdicts">'
         '<table id="claims"><thead><tr><th>Paper</th><th>Claim</th><th>Verdict</th><th>Effect</th>'
         "<th>Seeds</th><th>Tier</th><th>Fidelity</th><th>Last run</th></tr></thead>"
@@ -293,9 +299,9 @@ def _progress(part: Part, judged: Judged) -> str:
 
 def toc(parts: Iterable[Part]) -> str:
     """The table of contents; cards stay out of it, as their chapters lead to them."""
-    chapters = [{"file": f"{part.name}/index", "sections": [{"file": f"{part.name}/{nb.name}"} for nb in part.notebooks]}
-                for part in parts]
+    chapters = [{"file": f"{part.name}/index",
+                 "sections": [{"file": f"{part.name}/{nb.name}"} for nb in part.notebooks]} for part in parts]
     groups = [[{"file": name} for name in ("rerun", "protocols", "glossary")], chapters,
               [{"file": name} for name in ("scoreboard", "bibliography")]]
-    return yaml.safe_dump({"format": "jb-book", "root": "intro", "parts": [
-        {"caption": caption, "chapters": group} for caption, group in zip(GROUPS, groups, strict=True)]}, sort_keys=False)
+    captioned = [{"caption": caption, "chapters": group} for caption, group in zip(GROUPS, groups, strict=True)]
+    return yaml.safe_dump({"format": "jb-book", "root": "intro", "parts": captioned}, sort_keys=False)

@@ -19,6 +19,10 @@ MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y",
 BUILD = """import json, sys
 from jupyter_book.sphinx import build_sphinx
 sys.exit(bool(build_sphinx(**json.loads(sys.argv[1]))))"""
+FIRST = """<!doctype html>
+<meta charset="utf-8"><title>Contrastive Learning, Reproduced</title>
+<meta http-equiv="refresh" content="0; url=intro.html"><a href="intro.html">Contrastive Learning, Reproduced</a>
+"""
 FOLDED = {"parameters": "the parameters of this run", "oracle": "the checks that must hold exactly",
           "experiment": "how the arms are measured"}
 
@@ -40,11 +44,9 @@ def build(strict: bool = True, *, root: Path = ROOT, out: Path | None = None) ->
         doctreedir=str(known), quiet=True, keep_going=True, warningiserror=strict, confoverrides={
             "external_toc_path": str(source / "_toc.yml"), "nitpicky": True, "latex_individualpages": False})
     if subprocess.run([sys.executable, "-c", BUILD, json.dumps(arguments)]).returncode:
-        shutil.rmtree(known, ignore_errors=True)  # a page with a warning must be read again, or it would pass unread next time
+        shutil.rmtree(known, ignore_errors=True)  # or a page with a warning would pass next time, unread
         raise InputError("the book was not built; see the warnings above")
-    (html / "index.html").write_text('<!doctype html><meta charset="utf-8"><title>Contrastive Learning, Reproduced</title>'
-                                     '<meta http-equiv="refresh" content="0; url=intro.html">'
-                                     '<a href="intro.html">Contrastive Learning, Reproduced</a>\n')
+    (html / "index.html").write_text(FIRST)
     count = sum(1 for _ in html.rglob("*.html"))
     print(f"The book: {count} pages, built in {time.monotonic() - begin:.0f} s.\n"
           f"Open {html / 'index.html'} in a browser,\n"
@@ -61,7 +63,8 @@ def site(out: Path = ROOT / "build" / "src", *, root: Path = ROOT) -> Path:
     notebooks = {nb.name: _read(root / nb.path) for nb in papers.notebooks(root).values() if (root / nb.path).exists()}
     written = {p for content in notebooks.values() for p in sections(content)}
     judged = {p.id: judge(p, root) for p in papers.papers(root).values()}
-    files = _own_pages(root / "book", {"<!-- verdict legend -->": pages.legend(), "<!-- parts -->": pages.overview(parts, written)})
+    files = _own_pages(root / "book", {"<!-- verdict legend -->": pages.legend(),
+                                       "<!-- parts -->": pages.overview(parts, written)})
     files |= {"_toc.yml": pages.toc(parts), "scoreboard.md": pages.scoreboard(parts, judged),
               "bibliography.md": pages.bibliography(parts), "references.bib": pages.bibtex(parts)}
     for part in parts:
@@ -99,8 +102,8 @@ def stage(content: dict, nb: Notebook | None = None, judged: pages.Judged | None
         tags = _tags(cell)
         paper = next((tag[6:] for tag in tags if tag.startswith("paper:")), None)
         if cell["cell_type"] == "code":
-            fold = next((text for tag, text in FOLDED.items() if tag in tags), "the set-up" if nb and not tags else None)
-            cells += _code(cell, fold)
+            setup = "the set-up" if nb and not tags else None
+            cells += _code(cell, next((text for tag, text in FOLDED.items() if tag in tags), setup))
             continue
         if judged and paper in judged and paper not in seen:
             seen.add(paper)
@@ -127,7 +130,7 @@ def _with_verdicts(source: str, paper: str, judged: pages.Judged) -> str:
 
 
 def _code(cell: dict, fold: str | None) -> list[dict]:
-    """A code cell, folded or not, and split so that each picture has its own: the page takes alternative texts by cell."""
+    """A code cell, folded or not, split so that each picture has its own: the page takes alternative texts by cell."""
     if fold:
         cell["metadata"]["tags"] = [*_tags(cell), "hide-input"]
         cell["metadata"].setdefault("mystnb", {})["code_prompt_show"] = f"Show {fold}"
@@ -141,8 +144,8 @@ def _code(cell: dict, fold: str | None) -> list[dict]:
         here = out[-1]
         if alt and "image" in here["metadata"].get("mystnb", {}):
             # not empty: the page would leave out a cell without source, and its picture with it
-            here = {"cell_type": "code", "id": f"{cell.get('id', 'cell')}-{len(out)}", "execution_count": None, "source": "...",
-                    "metadata": {"tags": ["remove-input"]}, "outputs": []}
+            here = {"cell_type": "code", "id": f"{cell.get('id', 'cell')}-{len(out)}", "execution_count": None,
+                    "source": "...", "metadata": {"tags": ["remove-input"]}, "outputs": []}
             out.append(here)
         if alt:
             here["metadata"].setdefault("mystnb", {})["image"] = {"alt": alt}
@@ -160,7 +163,7 @@ def _read(path: Path) -> dict:
 
 
 def _own_pages(book: Path, fillings: dict[str, str]) -> Files:
-    """What is written by hand at the top of the book and under _static, with what is computed put where a mark stands."""
+    """What is written by hand at the top of the book and under _static; computed parts go where a mark stands."""
     def filled(text: str) -> str:
         for mark, filling in fillings.items():
             text = text.replace(mark, filling)

@@ -2,6 +2,7 @@
 import json
 import re
 import shutil
+from hashlib import sha1
 from xml.etree import ElementTree
 
 import pytest
@@ -21,12 +22,14 @@ def image(alt=None):
 
 def cell(kind, source, *tags, outputs=()):
     extra = {"outputs": list(outputs), "execution_count": None} if kind == "code" else {}
-    return {"cell_type": kind, "id": f"c{abs(hash(source)) % 10**6}", "metadata": {"tags": list(tags)}, "source": source, **extra}
+    return {"cell_type": kind, "id": sha1(source.encode()).hexdigest()[:8], "metadata": {"tags": list(tags)},
+            "source": source, **extra}
 
 
 def notebook():
     stderr = {"output_type": "stream", "name": "stderr", "text": ["a progress bar\n"]}
-    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}}, "cells": [
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": [
         cell("markdown", "# Rewriting the objective\n\nText."),
         cell("code", "tier = 'cpu'", "parameters"),
         cell("markdown", "## Decoupled *contrast*\n\nSee [the card](#dcl).", "paper:dcl", "idea"),
@@ -38,8 +41,8 @@ def notebook():
 
 
 def rows(claim, differences, **more):
-    return [dict(paper="dcl", claim=claim, arm=arm, seed=i, tier="cpu", value=value, metrics={}, settings={}, tuning=None,
-                 seconds=30.0, peak_mb=1, device="cpu", torch="2", code="old", data="x", commit="c",
+    return [dict(paper="dcl", claim=claim, arm=arm, seed=i, tier="cpu", value=value, metrics={}, settings={},
+                 tuning=None, seconds=30.0, peak_mb=1, device="cpu", torch="2", code="old", data="x", commit="c",
                  utc="2026-01-02T03:04:05+00:00", **more)
             for i, d in enumerate(differences) for arm, value in (("dcl", 0.5 + d), ("info_nce", 0.5))]
 
@@ -51,20 +54,24 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "book/foundations").mkdir(parents=True)
     (tmp_path / "book/_static").mkdir()
     (tmp_path / "data/book.yml").write_text(yaml.safe_dump([
-        {"name": "foundations", "title": "Foundations", "intro": "First things.", "notebooks": [{"name": "objectives", "title": "Rewriting"}]},
-        {"name": "text", "title": "Text", "intro": "Words.", "notebooks": [{"name": "sentence-views", "title": "Two views"}]}]))
+        {"name": "foundations", "title": "Foundations", "intro": "First things.",
+         "notebooks": [{"name": "objectives", "title": "Rewriting"}]},
+        {"name": "text", "title": "Text", "intro": "Words.",
+         "notebooks": [{"name": "sentence-views", "title": "Two views"}]}]))
 
     def row(id, **more):
-        return {"id": id, "title": f"Title of {id} <b> & $x$", "authors": "Yeh et al.", "year": 2022, "venue": None, "arxiv": "2110.06848",
-                "code": "a/b", "idea": "An *idea* with_under_scores, a_b $5 [x](y) <script>.", "headline": None, "departures": ["smaller"],
-                "claims": [], **more}
+        return {"id": id, "title": f"Title of {id} <b> & $x$", "authors": "Yeh et al.", "year": 2022,
+                "venue": None, "arxiv": "2110.06848", "code": "a/b",
+                "idea": "An *idea* with_under_scores, a_b $5 [x](y) <script>.",
+                "headline": None, "departures": ["smaller"], "claims": [], **more}
 
     def claim(id, **more):
-        return {"id": id, "says": f"{id} <says>", "where": "Table 1", "fidelity": "scaled-down", "metric": "knn_accuracy", "better": "higher",
-                **more}
+        return {"id": id, "says": f"{id} <says>", "where": "Table 1", "fidelity": "scaled-down",
+                "metric": "knn_accuracy", "better": "higher", **more}
 
     contrasts = {"kind": "effect", "contrasts": [{"arm": "dcl", "against": "info_nce", "min_effect": 0.01}]}
-    claims = [claim("small-batch", **contrasts), claim("exact", kind="identity", tolerance=1e-10), claim("untried", **contrasts)]
+    claims = [claim("small-batch", **contrasts), claim("exact", kind="identity", tolerance=1e-10),
+              claim("untried", **contrasts)]
     (tmp_path / "data/papers/objectives.yml").write_text(yaml.safe_dump([row("dcl", claims=claims), row("cacr")]))
     (tmp_path / "data/papers/sentence-views.yml").write_text(yaml.safe_dump([row("simcse")]))
     (tmp_path / "book/foundations/objectives.ipynb").write_text(json.dumps(notebook()))
@@ -100,7 +107,7 @@ def test_every_paper_and_chapter_has_a_page(root):
 def test_missing_papers_say_so_and_are_counted(root):
     found = read(root)
     assert "Not written yet" in found["papers/cacr.md"] and "Not written yet" not in found["papers/dcl.md"]
-    assert "3 papers are planned; 1 have claims here, **2 are missing**" in found["scoreboard.md"]
+    assert "3 papers are planned. Written so far: 1. **Missing: 2.**" in found["scoreboard.md"]
     assert "Not written yet" in found["text/sentence-views.md"]
     assert "#cacr" in json.loads(found["foundations/objectives.ipynb"])["cells"][-1]["source"]
 
@@ -110,7 +117,8 @@ def test_verdicts_on_card_scoreboard_and_section_are_those_of_the_rule(root):
     verdicts = dict((c.id, v) for c, v in report.judge(papers.paper("dcl", root), root))
     assert [v.status for v in verdicts.values()] == ["reproduced", "reproduced", "no evidence"]
     assert verdicts["small-batch"].stale  # the rows carry another code hash than the notebook
-    section = next(c for c in json.loads(found["foundations/objectives.ipynb"])["cells"] if "idea" in c["metadata"]["tags"])["source"]
+    cells = json.loads(found["foundations/objectives.ipynb"])["cells"]
+    section = next(c["source"] for c in cells if "idea" in c["metadata"]["tags"])
     for page in (found["papers/dcl.md"], found["scoreboard.md"], section):
         assert page.count("cl-badge cl-reproduced") >= 2 and "cl-no-evidence" in page and "cl-stale" in page
     e = verdicts["small-batch"].effects[0]
@@ -198,7 +206,8 @@ def test_bibtex_is_read_back_by_a_bibtex_reader():
 
     entries = parse_string(pages.bibtex(papers.book()), "bibtex").entries
     assert set(entries) == set(papers.papers())
-    assert str(entries["simcse"].persons["author"][-1]) == "others" and entries["simcse"].fields["eprint"] == "2104.08821"
+    assert str(entries["simcse"].persons["author"][-1]) == "others"
+    assert entries["simcse"].fields["eprint"] == "2104.08821"
 
 
 def test_scoreboard_is_a_well_formed_table(root):
