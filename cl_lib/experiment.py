@@ -87,14 +87,17 @@ class Run:
         return list(range(n)) if self.seeds is None else self.seeds
 
     def tune(self, paper: str, arms: dict[str, Settings], grid: dict[str, list], measure: Measure, *, metric: str,
-             better: str = "higher", seeds: tuple[int, ...] = (100, 101)) -> dict[str, Settings]:
+             better: str = "higher", seeds: tuple[int, ...] = (100, 101),
+             claims: tuple[str, ...] = ()) -> dict[str, Settings]:
         """Give every arm its best point of one grid: the same grid and seeds for all, judged by a validation metric.
 
-        Tuning seeds are never evaluation seeds. Every trial is a row of claim `<paper>.tuning`. At tier smoke nothing
-        is tried and the first point of the grid stands.
+        Tuning seeds are never evaluation seeds. Every trial is a row of claim `<paper>.tuning`. Nothing is tried, and
+        the first point of the grid stands, at tier smoke and where a run passes over all of the `claims` (ids; none
+        named means all of the paper) that use the choice.
         """
         points = [dict(zip(grid, p, strict=True)) for p in itertools.product(*grid.values())]
-        if self.tier == "smoke":
+        users = [papers.claim(f"{paper}.{id}") for id in claims] or papers.paper(paper).claims
+        if self.tier == "smoke" or all(map(self._passed_over, users)):
             return {arm: {**settings, **points[0]} for arm, settings in arms.items()}
         if clash := set(seeds) & set(self.seeds or ()):
             raise InputError(f"seeds {sorted(clash)} are tuning seeds of {paper}; they cannot be evaluation seeds")

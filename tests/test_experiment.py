@@ -82,6 +82,14 @@ def test_tuning_takes_the_best_point_for_every_arm_and_is_recorded(results):
                                                                      metric="knn_accuracy")
 
 
+def test_a_run_of_other_claims_does_not_tune(results, monkeypatch):
+    monkeypatch.setattr(experiment, "_one", None)
+    run = experiment.start("objectives", tier="cpu", only=["dcl", "dcl.coupling-identity"])
+    arms = {arm: {"pause": 0.0} for arm in measures.ARMS}
+    tuned = run.tune("dcl", arms, {"shift": [2.0, 3.0]}, measures.noisy, metric="knn_accuracy", claims=("small-batch",))
+    assert all(s["shift"] == 2.0 for s in tuned.values())
+
+
 def combine(large, small):
     return large["knn_accuracy"] - small["knn_accuracy"]
 
