@@ -243,7 +243,9 @@ def progress_bar():
         path.touch()
 
         def follow():
-            with open(path, encoding="utf8") as file, tqdm(unit="run", dynamic_ncols=True, leave=False) as bar:
+            # disable=None: no bar where nobody watches, such as in a log
+            with (open(path, encoding="utf8") as file,
+                  tqdm(unit="run", dynamic_ncols=True, leave=False, disable=None) as bar):
                 while not stop.wait(0.2):
                     for line in file:
                         told = json.loads(line)

@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,8 @@ def _check(path: Path, expected: str, name: str, mirror: Mirror) -> None:
 
 def _fetch(mirror: Mirror, file: File, kept: Path, expected: str, said: list[str]) -> Path | None:
     """Bring the file into the cache under its checksum; None with a word in `said` when this mirror cannot."""
+    if mirror.kind not in FETCH:
+        raise unknown("kind of mirror", mirror.kind, [*FETCH, "bundled", "folder"])
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(kept.with_name(kept.name + ".lock")):
@@ -140,18 +143,20 @@ def _fetch(mirror: Mirror, file: File, kept: Path, expected: str, said: list[str
                 return kept
     except DataError:
         raise
-    except KeyError:
-        raise unknown("kind of mirror", mirror.kind, [*FETCH, "bundled", "folder"]) from None
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines()
         said.append(f"{_label(mirror)}: {lines[-1][:160] if lines else f'failed with {error.returncode}'}")
     except OSError as error:
         if error.errno in (28, 30, 13):  # no space, read-only, not permitted: no other mirror would do better
-            raise DataError(f"{kept.parent}: cannot keep {file.name} there: {error.strerror}; CL_CACHE names another folder") from None
+            raise _unwritable(kept.parent, file.name, error) from None
         said.append(f"{_label(mirror)}: {str(error).splitlines()[0][:160]}")
     except Exception as error:  # a mirror's client may fail in its own ways; the next mirror is tried
         said.append(f"{_label(mirror)}: {type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}")
     return None
+
+
+def _unwritable(folder: Path, what: str, error: OSError) -> DataError:
+    return DataError(f"{folder}: cannot keep {what} there: {error.strerror or error}; CL_CACHE names another folder")
 
 
 def _label(mirror: Mirror) -> str:
@@ -215,24 +220,33 @@ def cached(key: str, make: Callable[[], dict[str, torch.Tensor]], *, of: str = "
 
     name = f"{key}-{hashlib.sha256(of.encode()).hexdigest()[:12]}"
     path = cache() / "derived" / f"{name}.safetensors"
-    try:
+    with _keeping(path.parent, key):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if path.exists():
-                data = path.read_bytes()
-                digest, body = data[:64].decode(errors="replace"), data[64:]
-                if hashlib.sha256(body).hexdigest() == digest:
-                    _used[name] = digest
-                    return load(body)
-            body = save({k: v.contiguous() for k, v in make().items()})
-            digest = hashlib.sha256(body).hexdigest()
-            temporary = path.with_suffix(f".{os.getpid()}.part")
+        lock = FileLock(path.with_suffix(".lock")).acquire()
+    with lock:
+        if path.exists():
+            data = path.read_bytes()
+            digest, body = data[:64].decode(errors="replace"), data[64:]
+            if hashlib.sha256(body).hexdigest() == digest:
+                _used[name] = digest
+                return load(body)
+        body = save({k: v.contiguous() for k, v in make().items()})
+        digest = hashlib.sha256(body).hexdigest()
+        temporary = path.with_suffix(f".{os.getpid()}.part")
+        with _keeping(path.parent, key):
             try:
                 temporary.write_bytes(digest.encode() + body)
                 os.replace(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{path.parent}: cannot keep {key} there: {error.strerror}; CL_CACHE names another folder") from None
     _used[name] = digest
     return load(body)
+
+
+@contextmanager
+def _keeping(folder: Path, what: str):
+    """Errors of writing as one line; what fails while the data are made is not touched."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(folder, what, error) from None

@@ -52,16 +52,17 @@ class WordPairs:
     name: str
 
 
-def stsb(split: str) -> Pairs:
+def stsb(split: str, *, version: str = "full") -> Pairs:
     """STS Benchmark (Cer et al. 2017, 1708.00055): 5,749 + 1,500 + 1,379 pairs, similarity 0 to 5, official splits.
 
+    `version="slice"`, which is bundled, has 60 + 40 + 40 short pairs of them, for runs that only show that code works.
     Genres: main-captions, main-news, main-forum, main-forums. Licence: CC BY-SA 4.0, as given on the task's site.
     Note: the official splits share sentences (257 of the training part stand in test, and 12 pairs are in both);
     `unlabelled_sentences` leaves them out.
-    Raises: InputError for an unknown split; DataError when the file is not to be had.
+    Raises: InputError for an unknown split or version; DataError when the file is not to be had.
     """
-    _check("stsb", split)
-    rows = [r for r in _table(STSB) if r["split"] == {"validation": "dev"}.get(split, split)]
+    _check("stsb", split, version)
+    rows = [r for r in _table(STSB if version == "full" else STSB_SLICE) if r["split"] == {"validation": "dev"}.get(split, split)]
     return Pairs(*_columns(rows, "sentence1", "sentence2", "score"), "stsb", split, tuple(r["genre"] for r in rows))
 
 
@@ -76,9 +77,10 @@ def sick(split: str) -> Pairs:
 
 
 @lru_cache
-def snli_triplets() -> Triplets:
+def snli_triplets(*, version: str = "full") -> Triplets:
     """Premises of SNLI (Bowman et al. 2015, 1508.05326), each with its first entailment and contradiction.
 
+    `version="slice"`, which is bundled, has 40 of them.
     For training only, and not for models evaluated on SNLI: made from its development and test parts, as the training
     part is large.
     One triplet for each premise that has both, in the order of the files; none with a sentence of a validation or test
@@ -86,6 +88,10 @@ def snli_triplets() -> Triplets:
     The files are tokenised; `detokenised` undoes what has one reading, other blanks stay ("girls ' shoes").
     Licence: SNLI CC BY-SA 4.0, this copy with e-SNLI (1812.01193) MIT. Raises: DataError when a file is not to be had.
     """
+    _check("snli", "train", version)
+    if version == "slice":
+        rows = _table(SNLI_SLICE)
+        return Triplets(*(tuple(r[c] for r in rows) for c in ("anchor", "positive", "negative")), "snli-slice", "train")
     first: dict[str, dict[str, str]] = {}
     for row in (r for file in SNLI for r in _table(file)):
         premise = detokenised(row["premise"])
@@ -119,17 +125,19 @@ def word_similarity(name: str) -> WordPairs:
 
 
 @lru_cache
-def unlabelled_sentences() -> tuple[str, ...]:
+def unlabelled_sentences(*, version: str = "full") -> tuple[str, ...]:
     """Sentences of the training parts of STS-B, then SICK, each once, in the order of the files, without their scores.
 
+    `version="slice"` has those of the bundled slice of STS-B.
     Left out are sentences that stand in a validation or test part of either, and repeats, compared by `normalised`.
     Errors as `stsb`.
     """
-    pairs = [(p.a[i], p.b[i]) for p in (stsb("train"), sick("train")) for i in range(len(p.a))]
+    parts = [stsb("train", version=version)] + ([sick("train")] if version == "full" else [])
+    pairs = [(p.a[i], p.b[i]) for p in parts for i in range(len(p.a))]
     unique: dict[str, str] = {}
     for sentence in (s for pair in pairs for s in pair):
         unique.setdefault(normalised(sentence), sentence)
-    return tuple(sentence for key, sentence in unique.items() if key not in _evaluated())
+    return tuple(sentence for key, sentence in unique.items() if key not in _evaluated(version))
 
 
 def corpus(split: str) -> tuple[str, ...]:
@@ -162,9 +170,11 @@ def detokenised(text: str) -> str:
     return re.sub(r" ([.,;:!?%)])(?=[\s\"]|[.,;:!?%)]|$)", r"\1", text).replace("( ", "(")
 
 
-def _check(name, split):
+def _check(name, split, version="full"):
     if split not in SPLITS:
         raise unknown(f"split of {name}", split, SPLITS)
+    if version not in ("full", "slice"):
+        raise unknown(f"version of {name}", version, ("full", "slice"))
 
 
 def _text(file: File) -> str:
@@ -184,9 +194,10 @@ def _columns(rows, a, b, score):
 
 
 @lru_cache
-def _evaluated() -> frozenset[str]:
+def _evaluated(version: str = "full") -> frozenset[str]:
     """Every sentence of the validation and test parts of STS-B and SICK, normalised."""
-    parts = [read(split) for read in (stsb, sick) for split in ("validation", "test")]
+    splits = ("validation", "test")
+    parts = [stsb(s, version=version) for s in splits] + ([sick(s) for s in splits] if version == "full" else [])
     return frozenset(normalised(s) for p in parts for s in (*p.a, *p.b))
 
 
@@ -253,6 +264,14 @@ def _github(repository: str, path: str, sha256: str = "") -> Mirror:
 STSB = _file("sts/stsbenchmark.tsv.gz", "aa3ae9b0060fdab8a7239df4bed7668086b4181e7cf6e921d086a70f9e42c17e",
              _github("galsang/SG-BERT", "23d5ebec1ab7834ac5e74a8597117d366963a41e/stsbenchmark.tsv.gz"),
              help="Published at http://ixa2.si.ehu.eus/stswiki/index.php/STSbenchmark.")
+
+
+def _bundled(name: str, sha256: str) -> File:
+    return File(name, sha256, (Mirror("bundled", name), Mirror("folder", name)))
+
+
+STSB_SLICE = _bundled("stsb_slice.tsv", "58e00d7c70a5eaa57ccbc23aea399db0c5ced801304f1cd5d730faed77fe7017")
+SNLI_SLICE = _bundled("snli_slice.tsv", "dda91d37622a4cf5aaf81e4e5ad4aa58ec40a0c814a9cf4d5ccccb0594b83b7f")
 
 
 def _sick(part, packed, plain):

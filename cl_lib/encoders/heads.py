@@ -4,14 +4,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from cl_lib.encoders.image import seeded
+from cl_lib.errors import InputError
 
 
 def projection(d_in: int, hidden: int = 128, d_out: int = 64, *, layers: int = 2, batch_norm: bool = False,
                seed: int | None = None) -> nn.Sequential:
     """SimCLR's projection head: h (n, d_in) -> z (n, d_out) through `layers` linear layers with ReLU between them.
 
-    `layers=1` is a linear head. Source: 2002.05709 section 4.2.
+    `layers=1` is a linear head. Source: 2002.05709 section 4.2. Raises: InputError for layers below 1.
     """
+    if layers < 1:
+        raise InputError(f"layers must be at least 1, not {layers}")
     with seeded(seed):
         sizes = [d_in] + [hidden] * (layers - 1) + [d_out]
         steps: list[nn.Module] = []

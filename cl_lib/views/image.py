@@ -1,7 +1,7 @@
 """Random views of a whole batch of images at once, each sample with its own parameters.
 
 Every operation takes a batch `x`, float in [0, 1] of shape (n, c, h, w), and a `torch.Generator` on its device, and returns a
-new batch. Resizing and blurring are separable, so they are two small matrix products for each image.
+new batch. Resizing and blurring are separable, so they work along one axis and then the other.
 """
 import math
 from collections.abc import Callable
@@ -18,11 +18,13 @@ GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as in torchvision
 def images(x: torch.Tensor) -> torch.Tensor:
     """The batch as float32 in [0, 1]; bytes are divided by 255.
 
-    Raises: InputError when x is not (n, c, h, w) with 1 or 3 channels.
+    Raises: InputError when x is not (n, c, h, w) with 1 or 3 channels, or holds other integers than bytes.
     """
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         raise InputError(f"x must have shape (n, c, h, w) with c of 1 or 3, not {tuple(x.shape)}")
-    return x.float().div_(255) if x.dtype == torch.uint8 else x
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        raise InputError(f"x must be float in [0, 1] or bytes, not {x.dtype}")
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
 def _uniform(n: int, low: float, high: float, g: torch.Generator) -> torch.Tensor:
@@ -31,6 +33,11 @@ def _uniform(n: int, low: float, high: float, g: torch.Generator) -> torch.Tenso
 
 def _chosen(n: int, p: float, g: torch.Generator) -> torch.Tensor:
     return torch.rand(n, device=g.device, generator=g) < p
+
+
+def _part(x: torch.Tensor) -> int:
+    """How many images to work on at once: on a CPU so few that what is made on the way stays in its cache."""
+    return 64 * torch.get_num_threads() if x.device.type == "cpu" else max(1, len(x))
 
 
 def crop_boxes(n: int, height: int, width: int, g: torch.Generator, *, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
@@ -53,26 +60,33 @@ def crop_boxes(n: int, height: int, width: int, g: torch.Generator, *, scale=(0.
     return (torch.where(none, ((height - h) / 2).floor(), top), torch.where(none, ((width - w) / 2).floor(), left), h, w)
 
 
-def _sampling(start: torch.Tensor, length: torch.Tensor, size: int, full: int, flip: torch.Tensor | None = None):
-    """Matrices (n, size, full) that read `size` points, linearly interpolated, from [start, start + length) of `full`."""
+def _points(start: torch.Tensor, length: torch.Tensor, size: int) -> torch.Tensor:
+    """The places (n, size) where `size` points stand that share out [start, start + length), kept inside it."""
     at = (torch.arange(size, device=start.device) + 0.5) / size * length[:, None] - 0.5
-    at = start[:, None] + at.clamp(min=0).minimum(length[:, None] - 1)
-    if flip is not None:
-        at = torch.where(flip[:, None], at.flip(1), at)
-    return (1 - (at[..., None] - torch.arange(full, device=start.device)).abs_()).clamp_(min=0)
+    return start[:, None] + at.clamp_(min=0).minimum(length[:, None] - 1)
 
 
-def _separable(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """rows @ x @ columns^T for each image and channel."""
-    n, c, h, w = x.shape
-    tall = torch.bmm(rows, x.transpose(1, 2).reshape(n, h, c * w)).view(n, -1, c, w)
-    wide = torch.bmm(tall.reshape(n, -1, w), columns.transpose(1, 2))
-    return wide.view(n, tall.shape[1], c, -1).transpose(1, 2)
+def _read(x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Read (n, c, k, m) along k at the places `at` (n, size), linearly interpolated: (n, c, size, m)."""
+    n, c, k, m = x.shape
+    low = at.floor()
+    weight = (at - low)[:, None].expand(n, c, -1).reshape(-1, 1)
+    low, first = low.long()[:, None], torch.arange(0, n * c * k, k, device=x.device).view(n, c, 1)
+    rows = x.reshape(-1, m)
+    below, above = (rows.index_select(0, (i + first).flatten()) for i in (low, (low + 1).clamp_(max=k - 1)))
+    return torch.lerp(below, above, weight).view(n, c, -1, m)
 
 
 def resized_crop(x: torch.Tensor, top, left, h, w, size: int, flip: torch.Tensor | None = None) -> torch.Tensor:
     """Cut the boxes out and resize them to (size, size), bilinear without antialiasing; mirror where `flip`."""
-    return _separable(x, _sampling(top, h, size, x.shape[2]), _sampling(left, w, size, x.shape[3], flip))
+    down, across = _points(top, h, size), _points(left, w, size)
+    if flip is not None:
+        across = torch.where(flip[:, None], across.flip(1), across)
+    out = x.new_empty(*x.shape[:2], size, size)
+    for i in range(0, len(x), _part(x)):
+        part = slice(i, i + _part(x))
+        out[part] = _read(_read(x[part], down[part]).transpose(2, 3), across[part]).transpose(2, 3)
+    return out
 
 
 def random_resized_crop(x: torch.Tensor, g: torch.Generator, *, size: int | None = None, scale=(0.08, 1.0),
@@ -136,22 +150,26 @@ def adjust_hue(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     r, g, b = x.unbind(1)
     value = torch.maximum(r, g).maximum(b)
     chroma = value - torch.minimum(r, g).minimum(b)
-    # in sixths of the circle, from the largest channel; a grey pixel has none and needs none
-    sixths = torch.where(value == r, g - b, torch.where(value == g, b - r, r - g)).div_(chroma.clamp(min=1e-12))
-    sixths += torch.where(value == r, 0.0, torch.where(value == g, 2.0, 4.0)).add_(6 * shift[:, None, None])
-    for channel, offset in zip((r, g, b), (5.0, 3.0, 1.0), strict=True):
-        k = sixths + offset
-        k.sub_(k.div(6).floor_(), alpha=6)
-        channel.copy_(value - torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma))
+    # in sixths of the circle, from the largest channel; a grey pixel has none and needs none. lerp by 0 or 1 is
+    # exact, and many times faster than where, whose branches on a CPU cannot be foretold
+    inverse = chroma.clamp(min=1e-12).reciprocal_()
+    from_g, from_b = (b - r).mul_(inverse).add_(2), (r - g).mul_(inverse).add_(4)
+    hue = torch.lerp(torch.lerp(from_b, from_g, value.clone().eq_(g)), (g - b).mul_(inverse), value.clone().eq_(r))
+    hue.div_(6).add_(shift[:, None, None])
+    # a channel loses all chroma within a sixth of the hue opposite to it, none beyond a third
+    for channel, opposite in zip((r, g, b), (1 / 2, 5 / 6, 1 / 6), strict=True):
+        away = hue - opposite
+        away.sub_(away.round()).abs_()
+        channel.copy_(torch.addcmul(value, away.mul_(-6).add_(2).clamp_(0, 1), chroma, value=-1))
     return x
 
 
 def color_jitter(x: torch.Tensor, g: torch.Generator, *, brightness: float = 0.4, contrast: float = 0.4,
-                 saturation: float = 0.4, hue: float = 0.1, p: float = 1.0) -> torch.Tensor:
+                 saturation: float = 0.4, hue: float = 0.1, p: float = 1.0, inplace: bool = False) -> torch.Tensor:
     """Brightness, contrast, saturation by factors in [1 - a, 1 + a] (not below 0), hue by a shift in [-hue, hue].
 
     Each image is jittered with probability p and has its own factors; the order of the four is drawn once for a batch
-    (torchvision draws it for each image).
+    (torchvision draws it for each image). With `inplace` a float x is itself changed.
     """
     x = images(x)
     n = len(x)
@@ -160,16 +178,14 @@ def color_jitter(x: torch.Tensor, g: torch.Generator, *, brightness: float = 0.4
     draws = [(f, _uniform(n, max(0.0, 1 - a), 1 + a, g)) for f, a in steps if a] + (
         [(adjust_hue, _uniform(n, -hue, hue, g))] if hue else [])
     order = torch.randperm(len(draws), generator=g, device=g.device).tolist()
-    out = x.contiguous() if p >= 1 else x[on]
-    out = out.clone() if out.data_ptr() == x.data_ptr() else out
-    for i in order:
-        f, amount = draws[i]
-        out = f(out, amount if p >= 1 else amount[on])
-    if p >= 1:
-        return out
-    x = x.clone(memory_format=torch.contiguous_format)
-    x[on] = out
-    return x
+    out = x if inplace else x.clone(memory_format=torch.contiguous_format)
+    for part in on.nonzero()[:, 0].split(_part(x)):
+        jittered = out.index_select(0, part)
+        for i in order:
+            f, amount = draws[i]
+            jittered = f(jittered, amount[part])
+        out.index_copy_(0, part, jittered)
+    return out
 
 
 def _gray(x: torch.Tensor) -> torch.Tensor:
@@ -180,10 +196,21 @@ def _gray(x: torch.Tensor) -> torch.Tensor:
     return gray.add_(x[:, 1:2], alpha=GRAY[1]).add_(x[:, 2:], alpha=GRAY[2])
 
 
-def grayscale(x: torch.Tensor, g: torch.Generator, *, p: float = 0.2) -> torch.Tensor:
-    """Take the colour away with probability p; the number of channels stays."""
+def grayscale(x: torch.Tensor, g: torch.Generator, *, p: float = 0.2, inplace: bool = False) -> torch.Tensor:
+    """Take the colour away with probability p; the number of channels stays. With `inplace` a float x is itself changed."""
     x = images(x)
-    return torch.where(_chosen(len(x), p, g)[:, None, None, None], _gray(x), x)
+    on = _chosen(len(x), p, g)
+    out = x if inplace else x.clone()
+    out[on] = _gray(x[on]).expand(-1, x.shape[1], -1, -1)
+    return out
+
+
+def _separable(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """rows @ x @ columns^T for each image and channel."""
+    n, c, h, w = x.shape
+    tall = torch.bmm(rows, x.transpose(1, 2).reshape(n, h, c * w)).view(n, -1, c, w)
+    wide = torch.bmm(tall.reshape(n, -1, w), columns.transpose(1, 2))
+    return wide.view(n, tall.shape[1], c, -1).transpose(1, 2)
 
 
 def blur_by(x: torch.Tensor, sigma: torch.Tensor, kernel: int) -> torch.Tensor:
@@ -290,9 +317,9 @@ def simclr(size: int = 32, *, min_scale: float = 0.2, strength: float = 0.5, jit
         x = random_resized_crop(x, g, size=size, scale=(min_scale, 1.0), flip=flip)
         if jitter and strength:
             x = color_jitter(x, g, brightness=0.8 * strength, contrast=0.8 * strength, saturation=0.8 * strength,
-                             hue=0.2 * strength, p=jitter)
+                             hue=0.2 * strength, p=jitter, inplace=True)
         if gray and x.shape[1] == 3:
-            x = grayscale(x, g, p=gray)
+            x = grayscale(x, g, p=gray, inplace=True)
         return gaussian_blur(x, g, p=blur) if blur else x
 
     return view

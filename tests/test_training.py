@@ -1,0 +1,172 @@
+"""The training loop against loops written by hand, and what it promises about seeds, batches and errors."""
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cl_lib.errors import InputError
+from cl_lib.training import batches, generator, train
+
+STEPS = 13
+
+
+def model(dtype=torch.float64):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
+
+
+def data(dtype=torch.float64):
+    return torch.randn(STEPS, 16, 5, generator=generator(0), dtype=torch.float64).to(dtype)
+
+
+def objective(net):
+    return lambda x: F.mse_loss(net(x), x[:, :3].cos())
+
+
+def rates(steps, lr, warmup):
+    rise = max(1, round(warmup * steps))
+    return [lr * (s + 1) / rise if s < rise else lr * (1 + math.cos(math.pi * (s - rise) / (steps - rise))) / 2
+            for s in range(steps)]
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_equals_a_loop_by_hand(name, warmup):
+    ours, theirs, x = model(), model(), data()
+    decay = 0.3
+    history = train(ours, objective(ours), iter(x), steps=STEPS, lr=0.05, optimizer=name, weight_decay=decay,
+                    warmup=warmup)
+    # one optimiser for each parameter, rate and decay set by hand
+    make = {"sgd": lambda p, d: torch.optim.SGD([p], momentum=0.9, weight_decay=d),
+            "adam": lambda p, d: torch.optim.Adam([p], weight_decay=d),
+            "adamw": lambda p, d: torch.optim.AdamW([p], weight_decay=d)}[name]
+    optims = [make(p, 0.0 if "bias" in n or n.startswith("1.") else decay) for n, p in theirs.named_parameters()]
+    loss, expected = objective(theirs), []
+    for batch, rate in zip(x, rates(STEPS, 0.05, warmup), strict=True):
+        value = loss(batch)
+        theirs.zero_grad()
+        value.backward()
+        for o in optims:
+            o.param_groups[0]["lr"] = rate
+            o.step()
+        expected.append(value.item())
+    assert history == pytest.approx(expected, rel=1e-10)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(20, 0.1), (20, 0.0), (7, 0.5), (3, 0.99), (1, 0.1)])
+def test_the_rate_rises_and_falls_as_said(steps, warmup):
+    # plain SGD on a slope of one moves by the rate
+    weight = nn.Linear(1, 1, bias=False)
+    places = [weight.weight.item()]
+    train(weight, lambda _: weight.weight.sum(), itertools.repeat(None), steps=steps, lr=0.5, optimizer="sgd",
+          momentum=0.0, weight_decay=0.0, warmup=warmup,
+          after_step=lambda step, loss: places.append(weight.weight.item()))
+    moved = [a - b for a, b in itertools.pairwise(places)]
+    assert moved == pytest.approx(rates(steps, 0.5, warmup), abs=1e-6) and max(moved) == pytest.approx(0.5)
+
+
+def test_only_matrices_decay():
+    net = model()
+    before = [p.detach().clone() for p in net.parameters()]
+    train(net, lambda _: 0 * sum(p.sum() for p in net.parameters()), itertools.repeat(None), steps=4, lr=0.1,
+          weight_decay=0.5)
+    shrunk = math.prod(1 - 0.5 * r for r in rates(4, 0.1, 0.1))
+    for p, b in zip(net.parameters(), before, strict=True):
+        torch.testing.assert_close(p.detach(), b * (shrunk if p.ndim > 1 else 1.0), rtol=1e-10, atol=0)
+
+
+def test_frozen_parameters_stay():
+    net = model()
+    net[0].weight.requires_grad_(False)
+    before = net[0].weight.clone()
+    train(net, objective(net), iter(data()), steps=STEPS, lr=0.1, weight_decay=0.5)
+    assert net[0].weight.equal(before) and net[0].weight.grad is None
+    for p in net.parameters():
+        p.requires_grad_(False)
+    with pytest.raises(InputError, match="no parameter that requires a gradient"):
+        train(net, objective(net), iter(data()), steps=1, lr=0.1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_stops_before_the_update_of_a_loss_that_is_not_finite(value):
+    net, seen = model(), []
+    loss = objective(net)
+    factors = iter([1.0] * 4 + [value] * 9)
+    with pytest.raises(FloatingPointError, match=rf"the loss is {value} at step 4 of 13 \(lr 0.1\)"):
+        train(net, lambda x: loss(x) * next(factors), iter(data()), steps=STEPS, lr=0.1,
+              after_step=lambda step, _: seen.append(step))
+    assert seen == [0, 1, 2, 3] and all(p.isfinite().all() for p in net.parameters())
+
+
+def test_after_step_sees_each_update_and_its_loss():
+    net, seen = model(), []
+    weights = [net[0].weight.detach().clone()]
+
+    def after(step, loss):
+        assert net.training and not net[0].weight.equal(weights[-1])
+        weights.append(net[0].weight.detach().clone())
+        seen.append((step, loss))
+
+    history = train(net, objective(net), iter(data()), steps=STEPS, lr=0.1, after_step=after)
+    assert seen == list(enumerate(history)) and not net.training
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
+def test_half_precision_computes_in_it_and_keeps_float32_weights(precision, dtype):
+    x, found, seen = data(torch.float32), {}, set()
+    for p in ("float32", precision):
+        net = model(torch.float32)
+        net[0].register_forward_hook(lambda module, inputs, out, p=p: seen.add((p, out.dtype)))
+        history = train(net, objective(net), iter(x), steps=STEPS, lr=0.02, precision=p)
+        found[p] = torch.tensor([*history, *(v for w in net.parameters() for v in w.flatten().tolist())])
+        assert all(w.dtype == torch.float32 for w in net.parameters())
+    assert seen == {("float32", torch.float32), (precision, dtype)}
+    difference = (found["float32"] - found[precision]).abs().max().item()
+    assert 0 < difference < 0.1
+
+
+@pytest.mark.parametrize(("n", "size"), [(10, 3), (12, 4), (5, 5), (7, 1)])
+def test_batches_hold_each_item_at_most_once_a_pass(n, size):
+    stream, passes = batches(n, size, generator(3)), []
+    for _ in range(6):
+        drawn = [next(stream) for _ in range(n // size)]
+        assert all(b.shape == (size,) and b.dtype == torch.int64 for b in drawn)
+        order = torch.cat(drawn).tolist()
+        assert len(set(order)) == len(order) == n - n % size and set(order) <= set(range(n))
+        passes.append(tuple(order))
+    assert len(set(passes)) > 1 and set().union(*passes) == set(range(n))
+    again = batches(n, size, generator(3))
+    assert tuple(torch.cat([next(again) for _ in range(n // size)]).tolist()) == passes[0]
+
+
+def test_generator_streams_are_independent():
+    draws = [torch.randn(4000, generator=generator(seed, stream=stream)) for seed in range(5) for stream in range(4)]
+    for a, b in itertools.combinations(draws, 2):
+        assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 5 / 4000 ** 0.5
+    state = torch.get_rng_state()
+    generator(1, stream=1)
+    assert torch.get_rng_state().equal(state)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"steps": 0}, "steps must be >= 1"), ({"lr": 0.0}, "lr > 0"), ({"lr": -1.0}, "lr > 0"),
+    ({"warmup": 1.0}, "0 <= warmup < 1"), ({"warmup": -0.1}, "0 <= warmup < 1"),
+    ({"optimizer": "adamm"}, "unknown optimizer 'adamm'; did you mean 'adam"),
+    ({"precision": "bf16"}, "unknown precision 'bf16'"),
+])
+def test_bad_arguments_are_named_before_any_work(change, message):
+    net = model()
+    with pytest.raises(InputError, match=message):
+        train(net, lambda _: 1 / 0, iter([]), **{"steps": 3, "lr": 0.1, **change})
+
+
+@pytest.mark.parametrize("size", [0, 11, -1])
+def test_bad_batch_sizes_are_named(size):
+    with pytest.raises(InputError, match=rf"batch size must be in 1..10, the number of items, not {size}"):
+        next(batches(10, size, generator(0)))
