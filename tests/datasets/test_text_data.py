@@ -196,3 +196,17 @@ def test_errors_say_what_is_valid_and_where_to_get_a_file(tmp_path, monkeypatch)
     monkeypatch.setenv("CL_DATA", str(tmp_path))
     with pytest.raises(DataError, match="snli_dev_esnli.* is not to be had: CL_DATA has no .*e-SNLI.*CL_DATA"):
         data._table(data.SNLI[0])
+
+
+def test_the_bundled_slices_are_short_and_leak_nothing():
+    parts = {split: data.stsb(split, version="slice") for split in data.SPLITS}
+    assert [len(p.a) for p in parts.values()] == [60, 40, 40]
+    assert all(len(s.split()) <= 10 for p in parts.values() for s in p.a + p.b)
+    sentences = set(map(data.normalised, data.unlabelled_sentences(version="slice")))
+    assert 100 < len(sentences) == len(data.unlabelled_sentences(version="slice"))
+    held_out = {data.normalised(s) for split in ("validation", "test") for s in parts[split].a + parts[split].b}
+    assert not sentences & held_out
+    triplets = data.snli_triplets(version="slice")
+    assert len(triplets.anchor) == len(triplets.positive) == len(triplets.negative) == 40
+    with pytest.raises(InputError, match="unknown version of stsb 'slcie'; did you mean 'slice'"):
+        data.stsb("test", version="slcie")
