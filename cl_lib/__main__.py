@@ -94,7 +94,7 @@ def _list(options) -> int:
             for p in found:
                 counts = Counter(v.status for v in _verdicts(p).values())
                 state = ", ".join(f"{n} {s}" for s, n in counts.items()) or "not written yet"
-                print(f"  {p.id:<24} {p.authors} {p.year}: {p.title[:70]:<70}  {state}")
+                print(f"  {p.id:<24} {f'{p.authors} {p.year}: {p.title}'[:86]:<86}  {state}")
                 shown += 1
     print(f"\n{shown} papers")
     return 0

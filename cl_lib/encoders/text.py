@@ -137,7 +137,7 @@ def _states(texts: Sequence[str], layer: int):
         longest = len(ids[part[-1]])
         # a causal model never looks ahead, so what pads the end changes no state before it
         x = torch.tensor([ids[i] + [tokenizer.eos_token_id] * (longest - len(ids[i])) for i in part])
-        states = norm(model(x).last_hidden_state)
+        states = norm(model(x, use_cache=False).last_hidden_state)
         for i, s in zip(part, states, strict=True):
             yield i, s[1:len(ids[i])]
     torch.set_num_threads(threads)
