@@ -52,6 +52,7 @@ class WordPairs:
     name: str
 
 
+@lru_cache
 def stsb(split: str, *, version: str = "full") -> Pairs:
     """STS Benchmark (Cer et al. 2017, 1708.00055): 5,749 + 1,500 + 1,379 pairs, similarity 0 to 5, official splits.
 
@@ -66,6 +67,7 @@ def stsb(split: str, *, version: str = "full") -> Pairs:
     return Pairs(*_columns(rows, "sentence1", "sentence2", "score"), "stsb", split, tuple(r["genre"] for r in rows))
 
 
+@lru_cache
 def sick(split: str) -> Pairs:
     """SICK (Marelli et al. 2014, LREC): 4,500 + 500 + 4,927 pairs, relatedness 1 to 5; validation is the trial part.
 

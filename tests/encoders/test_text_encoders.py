@@ -25,6 +25,8 @@ def test_batches_of_tokens_are_their_rows_padded():
         own = kept.rows[kept.start[i]:kept.start[i + 1]].float()
         assert torch.equal(x[row, :len(own)], own) and not x[row, len(own):].any()
         torch.testing.assert_close(kept.means()[i], own.mean(0))
+    cut, mask = kept.batch(torch.tensor([2, 1]), longest=2)
+    assert torch.equal(cut, x[:2, :2]) and mask.tolist() == [[True, True], [True, False]]
     assert kept.find(["c", "a"]).tolist() == [2, 0]
     with pytest.raises(InputError, match="hold no sentence 'x'"):
         kept.find(["a", "x"])
