@@ -171,14 +171,14 @@ def _results(jobs, workers, scheduler, progress):
 
 
 def save_outputs(done: Done) -> None:
-    """Put the outputs of an executed notebook into the book's, cell by cell."""
+    """Put the outputs of an executed notebook into the book's, cell by cell, but for what went to stderr."""
     path = ROOT / papers.notebook(done.job.notebook).path
     with FileLock(path.with_suffix(".lock")):
         book = experiment.read(path)
         fresh = {c.id: c for c in nbformat.reads(done.notebook, as_version=4).cells if c.cell_type == "code"}
         for cell in book.cells:
             if cell.cell_type == "code" and cell.id in fresh and fresh[cell.id].source == cell.source:
-                cell.outputs = fresh[cell.id].outputs
+                cell.outputs = [o for o in fresh[cell.id].outputs if o.get("name") != "stderr"]
                 for output in cell.outputs:
                     output.pop("execution_count", None) if output.output_type != "execute_result" else None
                     if output.output_type == "execute_result":

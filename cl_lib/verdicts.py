@@ -42,7 +42,7 @@ def draw_effects(claim: Claim, verdict: Verdict, values: dict[str, dict[int, flo
     """Left the value of each arm, seeds joined by faint lines; right the paired differences with mean and interval."""
     arms = list(dict.fromkeys(a for e in verdict.effects for a in (e.against, e.arm)))
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 1.5 + 0.45 * max(len(arms), len(verdict.effects))),
-                                         gridspec_kw={"width_ratios": [3, 2]}, layout="constrained")
+                                         gridspec_kw={"width_ratios": [5, 4]}, layout="constrained")
     for seed in sorted(set.intersection(*(set(values[a]) for a in arms))):
         left.plot([values[a][seed] for a in arms], range(len(arms)), color="C7", alpha=0.35, linewidth=0.8, zorder=1)
     for y, arm in enumerate(arms):
@@ -60,7 +60,8 @@ def draw_effects(claim: Claim, verdict: Verdict, values: dict[str, dict[int, flo
     right.axvline(0, color="C7", linewidth=1)
     right.set(yticks=range(len(verdict.effects)), ylim=(-0.6, len(verdict.effects) - 0.4),
               yticklabels=[f"{e.arm}\nvs {e.against}" for e in verdict.effects],
-              xlabel="paired difference, positive as claimed\n(95 % interval; dotted: what was asked)")
+              xlabel="paired difference (right: as claimed)\n95 % interval; dotted: what was asked")
+    right.xaxis.label.set_size(9)
     return figure
 
 

@@ -152,7 +152,7 @@ def test_outputs_go_to_the_cells_whose_source_is_still_the_same(book):
     ran = nbformat.read(path, as_version=4)
     for cell in ran.cells:
         if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [text, value], 9
+            cell.outputs, cell.execution_count = [text, new_output("stream", name="stderr", text="a warning\n"), value], 9
     ran.cells.insert(1, new_code_cell("injected by papermill", outputs=[text]))
     job = runs.Job("objectives", ("dcl",), (), "cpu", None, "cpu", {}, "")
     edited = nbformat.read(path, as_version=4)
