@@ -25,6 +25,7 @@ FIRST = """<!doctype html>
 """
 FOLDED = {"parameters": "the parameters of this run", "oracle": "the checks that must hold exactly",
           "experiment": "how the arms are measured"}
+CLAIM_LINES = 8  # a claim cell that is longer draws a figure of its own, and is folded
 
 Files = dict[str, str | bytes]  # path in the sources -> content
 
@@ -102,8 +103,7 @@ def stage(content: dict, nb: Notebook | None = None, judged: pages.Judged | None
         tags = _tags(cell)
         paper = next((tag[6:] for tag in tags if tag.startswith("paper:")), None)
         if cell["cell_type"] == "code":
-            setup = "the set-up" if nb and not tags else None
-            cells += _code(cell, next((text for tag, text in FOLDED.items() if tag in tags), setup))
+            cells += _code(cell, _fold(cell, tags, nb))
             continue
         if judged and paper in judged and paper not in seen:
             seen.add(paper)
@@ -114,6 +114,15 @@ def stage(content: dict, nb: Notebook | None = None, judged: pages.Judged | None
     content["cells"] = cells
     content["metadata"].setdefault("language_info", {"name": "python"})
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _fold(cell: dict, tags: list[str], nb: Notebook | None) -> str | None:
+    """What is behind the fold of a technical cell; None for one that is read as it stands."""
+    if nb and not tags:
+        return "the set-up"
+    if "claim" in tags and "".join(cell["source"]).count("\n") >= CLAIM_LINES:
+        return "the code of this claim and its figure"
+    return next((text for tag, text in FOLDED.items() if tag in tags), None)
 
 
 def _tags(cell: dict) -> list[str]:
