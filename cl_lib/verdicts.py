@@ -60,9 +60,8 @@ def draw_effects(claim: Claim, verdict: Verdict, values: dict[str, dict[int, flo
                        capsize=4, linewidth=2, markersize=6)
     right.axvline(0, color="C7", linewidth=1)
     right.set(yticks=range(len(verdict.effects)), ylim=(-0.6, len(verdict.effects) - 0.4),
-              yticklabels=[f"{e.arm}\nvs {e.against}" for e in verdict.effects],
-              xlabel="paired difference (right: as claimed)\n95 % interval; dotted: what was asked")
-    right.xaxis.label.set_size(9)
+              yticklabels=[f"{e.arm}\nvs {e.against}" for e in verdict.effects])
+    right.set_xlabel("paired difference (right: as claimed)\n95 % interval; dotted: what was asked", size=9, loc="right")
     return figure
 
 
