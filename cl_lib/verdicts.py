@@ -52,7 +52,9 @@ def draw_effects(claim: Claim, verdict: Verdict, values: dict[str, dict[int, flo
         left.plot([sum(got) / len(got)] * 2, [y - 0.25, y + 0.25], color=f"C{y % 7}", linewidth=2.5, zorder=3)
     left.set(yticks=range(len(arms)), yticklabels=arms, ylim=(-0.6, len(arms) - 0.4),
              xlabel=f"{claim.metric} ({claim.better} is better)")
-    for y, (e, c) in enumerate(zip(verdict.effects, claim.contrasts, strict=False)):
+    contrasts = {(c.arm, c.against): c for c in claim.contrasts}
+    for y, e in enumerate(verdict.effects):
+        c = contrasts[e.arm, e.against]
         bar = -c.margin if claim.kind in MARGIN else c.min_effect
         right.plot([bar, bar], [y - 0.35, y + 0.35], color="C3", linestyle=":", linewidth=1.5)
         right.scatter(e.differences, [y] * e.n, s=12, alpha=0.45, color="C7")
