@@ -2,7 +2,6 @@
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import torch
 from cl_lib import evidence, fingerprint, papers
 from cl_lib.errors import InputError, unknown
 from cl_lib.papers import ROOT
+from cl_lib.profiling.memory import peak_mb
 
 TIERS = ("smoke", "cpu", "gpu")
 ROLES = ("idea", "method", "oracle", "experiment", "claim", "reading")
@@ -352,7 +352,7 @@ def _one(number: int, measure: Measure, seed: int, device: str, settings: Settin
     except Exception as caught:  # a failed run is evidence too; it is recorded with its error
         error = f"{type(caught).__name__}: {caught}; {traceback.format_tb(caught.__traceback__)[-1].splitlines()[-1].strip()}"
     on_gpu = torch.device(device).type == "cuda"
-    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_mb()
     return number, dict(metrics=metrics, error=error, seconds=round(time.perf_counter() - begin, 3), peak_mb=round(peak, 1),
                         data={k: v[:12] for k, v in sorted(sources.used().items())})
 

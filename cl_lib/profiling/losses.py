@@ -1,11 +1,11 @@
 """Time and extra memory of one forward and backward pass of NT-Xent, ours beside other libraries'."""
 import importlib.util
-import resource
 import subprocess
 import sys
 import time
 
 from cl_lib.errors import unknown
+from cl_lib.profiling.memory import peak_mb
 
 NAMES = ("stream", "dense", "lightly")
 
@@ -22,7 +22,8 @@ def losses(*, pairs: int = 4096, d: int = 128, tau: float = 0.1, threads: int = 
             raise unknown("implementation", name, NAMES)
         if name == "lightly" and importlib.util.find_spec("lightly") is None:
             continue
-        code = f"from cl_lib.profiling.losses import measure; print(*measure({name!r}, {pairs}, {d}, {tau}, {threads}, {repeats}))"
+        code = ("from cl_lib.profiling.losses import measure; "
+                f"print(*measure({name!r}, {pairs}, {d}, {tau}, {threads}, {repeats}))")
         done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
         seconds, extra = map(float, done.stdout.split())
         rows.append(dict(name=name, pairs=pairs, d=d, threads=threads, seconds=seconds, extra_mb=extra))
@@ -49,9 +50,9 @@ def measure(name: str, pairs: int, d: int, tau: float, threads: int, repeats: in
     g = torch.Generator().manual_seed(0)
     z1, z2 = (torch.randn(pairs, d, generator=g, requires_grad=True) for _ in range(2))
     call(z1[:64], z2[:64]).backward()
-    before, best = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, float("inf")
+    before, best = peak_mb(), float("inf")
     for _ in range(repeats):
         begin = time.perf_counter()
         call(z1, z2).backward()
         best = min(best, time.perf_counter() - begin)
-    return best, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return best, peak_mb() - before
