@@ -331,10 +331,19 @@ def _run(jobs: list, measure: Measure, device: str, tier: str):
             yield job, _one(number, measure, job[0]["seed"], device, job[1])[1]
         return
     from joblib import Parallel, delayed
+    from joblib.externals.loky.backend import reduction
 
+    reduction.register(type(lru_cache(_sent)), _sent)
     calls = (delayed(_one)(number, measure, head["seed"], device, settings) for number, (head, settings) in enumerate(jobs))
     for number, result in Parallel(n_jobs=min(workers, len(jobs)), return_as="generator_unordered")(calls):
         yield jobs[number], result
+
+
+def _sent(cached):
+    """How a function with an lru_cache goes to another process: one of a notebook as itself, with an empty cache."""
+    if cached.__module__ != "__main__":
+        return cached.__qualname__
+    return lru_cache(**cached.cache_parameters()), (cached.__wrapped__,)
 
 
 def _one(number: int, measure: Measure, seed: int, device: str, settings: Settings) -> tuple[int, dict]:

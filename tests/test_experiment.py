@@ -161,3 +161,24 @@ def test_two_runs_at_once_do_not_mix(results):
     assert [job.wait(120) for job in jobs] == [0, 0]
     rows = evidence.rows("dcl", results)
     assert len(rows) == 10 and len({evidence.identity(r) for r in rows}) == 10
+
+
+CACHED_IN_A_NOTEBOOK = """
+from functools import lru_cache
+from cl_lib import experiment
+
+@lru_cache(maxsize=3)
+def slow(n):
+    return 2 * n
+
+def measure(seed, device):
+    return {"twice": slow(seed), "held": slow.cache_parameters()["maxsize"]}
+
+jobs = [(dict(seed=s), {}) for s in range(4)]
+found = {job[0]["seed"]: result for job, result in experiment._run(jobs, measure, "cpu", "cpu")}
+assert [found[s]["metrics"] for s in range(4)] == [{"twice": 2.0 * s, "held": 3.0} for s in range(4)], found
+"""
+
+
+def test_cached_functions_of_a_notebook_reach_other_processes():
+    subprocess.run([sys.executable, "-c", CACHED_IN_A_NOTEBOOK], env={**os.environ, "CL_WORKERS": "2"}, check=True)
