@@ -176,14 +176,14 @@ def save_outputs(done: Done) -> None:
     with FileLock(path.with_suffix(".lock")):
         book = experiment.read(path)
         fresh = {c.id: c for c in nbformat.reads(done.notebook, as_version=4).cells if c.cell_type == "code"}
-        for cell in book.cells:
-            if cell.cell_type == "code" and cell.id in fresh and fresh[cell.id].source == cell.source:
+        # numbered by place, not by what ran before: two runs leave the same file
+        for number, cell in enumerate((c for c in book.cells if c.cell_type == "code"), 1):
+            if cell.id in fresh and fresh[cell.id].source == cell.source:
                 cell.outputs = [o for o in fresh[cell.id].outputs if o.get("name") != "stderr"]
+                cell.execution_count = number
                 for output in cell.outputs:
-                    output.pop("execution_count", None) if output.output_type != "execute_result" else None
                     if output.output_type == "execute_result":
-                        output.execution_count = None
-                cell.execution_count = None
+                        output.execution_count = number
         text = nbformat.writes(book) + "\n"
         temporary = path.with_suffix(".part")
         temporary.write_text(text, encoding="utf8")
