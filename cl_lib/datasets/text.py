@@ -159,6 +159,16 @@ def corpus(split: str) -> tuple[str, ...]:
     return _corpus()[split]
 
 
+def ag_news() -> tuple[tuple[str, ...], torch.Tensor]:
+    """The 7,600 news items of AG News' test part (Zhang et al. 2015, 1509.01626), title and description, and their class.
+
+    Shapes: n texts, labels (n,) int64: 0 world, 1 sports, 2 business, 3 science and technology, 1,900 each.
+    Licence: the corpus is for research and other non-commercial use. Raises: DataError when the file is not to be had.
+    """
+    rows = list(csv.reader(io.StringIO(_text(AG_NEWS))))
+    return tuple(f"{title} {body}".replace("\\", " ") for _, title, body in rows), torch.tensor([int(r[0]) - 1 for r in rows])
+
+
 def normalised(text: str) -> str:
     """The letters and digits of a text, forms and case folded: what two writings of the same sentence share."""
     return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())
@@ -266,6 +276,11 @@ def _github(repository: str, path: str, sha256: str = "") -> Mirror:
 STSB = _file("sts/stsbenchmark.tsv.gz", "aa3ae9b0060fdab8a7239df4bed7668086b4181e7cf6e921d086a70f9e42c17e",
              _github("galsang/SG-BERT", "23d5ebec1ab7834ac5e74a8597117d366963a41e/stsbenchmark.tsv.gz"),
              help="Published at http://ixa2.si.ehu.eus/stswiki/index.php/STSbenchmark.")
+
+
+AG_NEWS = _file("text/ag_news_test.csv.gz", "a0687337e1d12c4c6e06e96e5ffaf0cdbfc59a2a20614bd7598a4f4b167b6eec",
+                help="The test.csv of mhjabreel/CharCnn_Keras at 555590db4219, data/ag_news_csv, compressed with gzip; see "
+                "http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html.")
 
 
 def _bundled(name: str, sha256: str) -> File:

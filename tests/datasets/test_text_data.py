@@ -11,7 +11,7 @@ from cl_lib.datasets.sources import DataError, Mirror, locate
 from cl_lib.errors import InputError
 
 FILES = {"stsb": [data.STSB], "sick": [*data.SICK.values()], "snli": [*data.SNLI], "words": [*data.WORDS.values()],
-         "corpus": [data.MOBY_DICK, data.PRIDE, data.STATE_UNION, data.INAUGURAL, data.GENESIS]}
+         "news": [data.AG_NEWS], "corpus": [data.MOBY_DICK, data.PRIDE, data.STATE_UNION, data.INAUGURAL, data.GENESIS]}
 
 
 def needs(*sets):
@@ -210,3 +210,11 @@ def test_the_bundled_slices_are_short_and_leak_nothing():
     assert len(triplets.anchor) == len(triplets.positive) == len(triplets.negative) == 40
     with pytest.raises(InputError, match="unknown version of stsb 'slcie'; did you mean 'slice'"):
         data.stsb("test", version="slcie")
+
+
+def test_ag_news_has_four_equal_classes_and_whole_items():
+    needs("news")
+    texts, labels = data.ag_news()
+    assert len(texts) == 7600 and torch.bincount(labels).tolist() == [1900] * 4
+    assert texts[0].startswith("Fears for T N pension after talks Unions representing workers") and labels[0] == 2
+    assert not any("\\" in t for t in texts)
