@@ -41,7 +41,6 @@ def book(tmp_path, monkeypatch):
     return write
 
 
-
 def without(cells, role):
     return [c for c in cells if role not in c.metadata.tags]
 
