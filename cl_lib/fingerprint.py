@@ -10,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 # the checksums in each row.
 OUTSIDE = {f"{PACKAGE}.{name}" for name in (
     "checks", "datasets.sources", "distributed", "errors", "evidence", "experiment", "figures", "fingerprint", "pages", "papers",
-    "report", "runs", "verdicts")}
+    "pictures", "report", "runs", "verdicts")}
 
 
 def code_hash(shared: list[str], cells: list[str]) -> str:

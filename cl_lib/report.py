@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from cl_lib import evidence, experiment, pages, papers
+from cl_lib import evidence, experiment, pages, papers, pictures
 from cl_lib.errors import InputError
 from cl_lib.papers import ROOT, Notebook, Paper
 
@@ -166,9 +166,10 @@ def _read(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf8"))
         content["cells"][0]["cell_type"]
-        return content
     except (ValueError, LookupError, TypeError):
         raise InputError(f"{path}: not a notebook with cells") from None
+    pictures.put_back(content, path)
+    return content
 
 
 def _own_pages(book: Path, fillings: dict[str, str]) -> Files:

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from filelock import FileLock
 
-from cl_lib import evidence, experiment, papers
+from cl_lib import evidence, experiment, papers, pictures
 from cl_lib.errors import InputError, unknown
 from cl_lib.experiment import ROLES
 from cl_lib.papers import ROOT, Notebook
@@ -172,7 +172,7 @@ def _results(jobs, workers, scheduler, progress):
 
 
 def save_outputs(done: Done) -> None:
-    """Put the outputs of an executed notebook into the book's, cell by cell.
+    """Put the outputs of an executed notebook into the book's, cell by cell; pictures become files beside it.
 
     What went to stderr stays behind, and so do glued values that the notebook's text does not use.
     """
@@ -189,6 +189,7 @@ def save_outputs(done: Done) -> None:
                 for output in cell.outputs:
                     if output.output_type == "execute_result":
                         output.execution_count = number
+        pictures.set_apart(book, path)
         text = nbformat.writes(book) + "\n"
         temporary = path.with_suffix(".part")
         temporary.write_text(text, encoding="utf8")
