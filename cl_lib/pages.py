@@ -8,7 +8,7 @@ import yaml
 
 from cl_lib import evidence
 from cl_lib.evidence import STATUSES, Effect, Verdict
-from cl_lib.papers import Claim, Contrast, Notebook, Paper, Part
+from cl_lib.papers import EVERYWHERE, FRAMEWORK, Claim, Contrast, Notebook, Paper, Part
 
 Judged = Mapping[str, tuple[tuple[Claim, Verdict], ...]]  # paper id -> its claims with their verdicts
 MARKS = {"reproduced": "●", "partly": "◐", "contradicted": "✕", "not separated": "○", "no evidence": "–"}
@@ -185,6 +185,27 @@ def listing(papers: Iterable[Paper], judged: Judged) -> str:
             '<span class="cl-badge cl-missing">not written yet</span>'
         out.append(f"- **[{text(p.title)}](#{p.id})** ({text(p.authors)}, {p.year}) {state}<br>\n  {text(p.idea)}")
     return "\n".join(out)
+
+
+def framework(places: Mapping[tuple[str, str], list[Paper]], rows: str = "positives", columns: str = "loss") -> str:
+    """Where every paper stands on two axes, as HTML: a fold for each word of `rows`, in it the words of `columns` and papers.
+
+    `places` is what `papers.places(rows, columns)` gives. A paper leads to its card; hovering shows its other coordinates.
+    """
+    folds = []
+    for row, meaning in (FRAMEWORK[rows] | EVERYWHERE).items():
+        here = {column: places[row, column] for column in (*FRAMEWORK[columns], *EVERYWHERE) if (row, column) in places}
+        if here:
+            lists = [f"<li><b>{column}</b>: " + ", ".join(
+                f'<a href="../papers/{p.id}.html" title="{_coordinates(p, (rows, columns))}">{p.id}</a>' for p in found) + "</li>"
+                for column, found in here.items()]
+            folds.append(f"<details><summary><b>{row}</b> ({sum(map(len, here.values()))}): {escape(meaning)}</summary>"
+                         f"<ul>{''.join(lists)}</ul></details>")
+    return f'<div class="cl-framework">{"".join(folds)}</div>'
+
+
+def _coordinates(p: Paper, but: tuple[str, str]) -> str:
+    return escape(", ".join(f"{axis} {word}" for axis, word in p.framework.items() if axis not in but))
 
 
 def overview(parts: Iterable[Part], written: set[str]) -> str:

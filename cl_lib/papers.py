@@ -251,6 +251,21 @@ def notebook(name: str, root: Path = ROOT) -> Notebook:
         raise unknown("notebook", name, notebooks(root)) from None
 
 
+def places(rows: str = "positives", columns: str = "loss", root: Path = ROOT) -> dict[tuple[str, str], list[Paper]]:
+    """The papers at each crossing of two axes of the framework, in reading order; crossings without a paper are left out.
+
+    Raises: InputError for an unknown axis.
+    """
+    for axis in (rows, columns):
+        if axis not in FRAMEWORK:
+            raise unknown("axis", axis, FRAMEWORK)
+    found: dict[tuple[str, str], list[Paper]] = {}
+    for p in papers(root).values():
+        if p.framework is not None:
+            found.setdefault((p.framework[rows], p.framework[columns]), []).append(p)
+    return found
+
+
 def paper(id: str, root: Path = ROOT) -> Paper:
     """The paper of that id. Raises InputError with the nearest id when there is none."""
     try:

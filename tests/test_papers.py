@@ -28,6 +28,15 @@ def test_every_paper_has_its_place_in_the_framework_and_every_word_is_used():
         assert " ".join(papers.paper(id).framework.values()) == place
 
 
+def test_places_hold_every_paper_once():
+    for axes in (("positives", "loss"), ("encoder", "head")):
+        found = papers.places(*axes)
+        assert sorted(p.id for here in found.values() for p in here) == sorted(papers.papers())
+    assert papers.paper("simcse") in papers.places()["transformation", "softmax"]
+    with pytest.raises(InputError, match="unknown axis 'losses'; did you mean 'loss'"):
+        papers.places("positives", "losses")
+
+
 GOOD = """\
 - id: demo
   title: A demo

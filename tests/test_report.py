@@ -250,3 +250,12 @@ def test_the_palette_can_be_seen_on_its_paper():
 
     for colour in figures.CYCLE:
         assert 1.05 / (light(colour) + 0.05) >= 3, colour
+
+
+def test_the_framework_lists_every_paper_once_and_leads_to_its_card():
+    html = pages.framework(papers.places())
+    assert sorted(re.findall(r'href="../papers/([\w.-]+).html"', html)) == sorted(papers.papers())
+    rows = re.findall(r"<summary><b>([\w]+)</b> \((\d+)\)", html)
+    assert sum(int(n) for _, n in rows) == len(papers.papers()) and "transformation" in dict(rows)
+    assert '<a href="../papers/simcse.html" title="negatives batch, encoder shared, head projection">simcse</a>' in html
+    assert ElementTree.fromstring(html).tag == "div"
