@@ -132,6 +132,9 @@ def card(p: Paper, nb: Notebook, part: Part, claims: Iterable[tuple[Claim, Verdi
              f"In the book: {doc(part.title, f'/{part.name}/index')} › {doc(nb.title, f'/{part.name}/{nb.name}')}"
              + (f" › [its section](#{p.id}-section)" if written else ""), "",
              "## The idea", "", text(p.idea), ""]
+    if p.framework:
+        place = ", ".join(f"{axis} **{word}**" for axis, word in p.framework.items())
+        lines += [f"Its place in [the framework](#crl-framework): {place}.", ""]
     if p.headline:
         h = p.headline
         lines += ["## What the paper reports", "", text(h["says"]), ""]

@@ -259,3 +259,8 @@ def test_the_framework_lists_every_paper_once_and_leads_to_its_card():
     assert sum(int(n) for _, n in rows) == len(papers.papers()) and "transformation" in dict(rows)
     assert '<a href="../papers/simcse.html" title="negatives batch, encoder shared, head projection">simcse</a>' in html
     assert ElementTree.fromstring(html).tag == "div"
+    nb = papers.notebook("sentence-views")
+    part = next(p for p in papers.book() if p.name == nb.part)
+    card = pages.card(papers.paper("simcse"), nb, part, [], written=True)
+    assert ("[the framework](#crl-framework): positives **transformation**, negatives **batch**, encoder **shared**, "
+            "head **projection**, loss **softmax**.") in card
