@@ -191,24 +191,29 @@ def listing(papers: Iterable[Paper], judged: Judged) -> str:
 
 
 def framework(places: Mapping[tuple[str, str], list[Paper]], rows: str = "positives", columns: str = "loss") -> str:
-    """Where every paper stands on two axes, as HTML: a fold for each word of `rows`, in it the words of `columns` and papers.
+    """Where every paper stands on two axes, as HTML: a table of counts, darker where more, and under it the papers.
 
-    `places` is what `papers.places(rows, columns)` gives. A paper leads to its card; hovering shows its other coordinates.
+    `places` is what `papers.places(rows, columns)` gives. Each row unfolds; a paper leads to its card, which has the other axes.
     """
-    folds = []
-    for row, meaning in (FRAMEWORK[rows] | EVERYWHERE).items():
-        here = {column: places[row, column] for column in (*FRAMEWORK[columns], *EVERYWHERE) if (row, column) in places}
-        if here:
-            lists = [f"<li><b>{column}</b>: " + ", ".join(
-                f'<a href="../papers/{p.id}.html" title="{_coordinates(p, (rows, columns))}">{p.id}</a>' for p in found) + "</li>"
-                for column, found in here.items()]
-            folds.append(f"<details><summary><b>{row}</b> ({sum(map(len, here.values()))}): {escape(meaning)}</summary>"
-                         f"<ul>{''.join(lists)}</ul></details>")
-    return f'<div class="cl-framework">{"".join(folds)}</div>'
-
-
-def _coordinates(p: Paper, but: tuple[str, str]) -> str:
-    return escape(", ".join(f"{axis} {word}" for axis, word in p.framework.items() if axis not in but))
+    across = [c for c in (*FRAMEWORK[columns], *EVERYWHERE) if any(c == key[1] for key in places)]
+    down = [r for r in (*FRAMEWORK[rows], *EVERYWHERE) if any(r == key[0] for key in places)]
+    most = max(map(len, places.values()))
+    table, folds = [], []
+    for row in down:
+        here = {c: places[row, c] for c in across if (row, c) in places}
+        cells = "".join(f'<td style="background:rgba(0,103,172,{0.6 * (len(here[c]) / most) ** 0.5:.2f})">{len(here[c])}</td>'
+                        if c in here else "<td></td>" for c in across)
+        total = sum(map(len, here.values()))
+        table.append(f"<tr><th>{row}</th>{cells}<td>{total}</td></tr>")
+        lists = "".join(f"<li>{c}: " + ", ".join(f'<a href="../papers/{p.id}.html">{p.id}</a>' for p in here[c]) + "</li>" for c in here)
+        meaning = (FRAMEWORK[rows] | EVERYWHERE)[row]
+        folds.append(f"<details><summary><b>{row}</b> ({total}): {escape(meaning)}</summary><ul>{lists}</ul></details>")
+    head = "".join(f"<th>{c}</th>" for c in across)
+    last = "".join(f"<td>{sum(len(found) for key, found in places.items() if key[1] == c)}</td>" for c in across)
+    total = sum(map(len, places.values()))
+    return (f'<div class="cl-framework"><table><caption>Papers by {rows} (down) and {columns} (across)</caption>'
+            f"<thead><tr><th></th>{head}<th>all</th></tr></thead><tbody>{''.join(table)}"
+            f"<tr><th>all</th>{last}<td>{total}</td></tr></tbody></table>{''.join(folds)}</div>")
 
 
 def overview(parts: Iterable[Part], written: set[str]) -> str:
