@@ -8,7 +8,7 @@ import yaml
 
 from cl_lib import evidence
 from cl_lib.evidence import STATUSES, Effect, Verdict
-from cl_lib.papers import Claim, Contrast, Notebook, Paper, Part
+from cl_lib.papers import EVERYWHERE, FRAMEWORK, Claim, Contrast, Notebook, Paper, Part
 
 Judged = Mapping[str, tuple[tuple[Claim, Verdict], ...]]  # paper id -> its claims with their verdicts
 MARKS = {"reproduced": "●", "partly": "◐", "contradicted": "✕", "not separated": "○", "no evidence": "–"}
@@ -132,6 +132,9 @@ def card(p: Paper, nb: Notebook, part: Part, claims: Iterable[tuple[Claim, Verdi
              f"In the book: {doc(part.title, f'/{part.name}/index')} › {doc(nb.title, f'/{part.name}/{nb.name}')}"
              + (f" › [its section](#{p.id}-section)" if written else ""), "",
              "## The idea", "", text(p.idea), ""]
+    if p.framework:
+        place = ", ".join(f"{axis} **{word}**" for axis, word in p.framework.items())
+        lines += [f"Its place in [the framework](#crl-framework): {place}.", ""]
     if p.headline:
         h = p.headline
         lines += ["## What the paper reports", "", text(h["says"]), ""]
@@ -185,6 +188,32 @@ def listing(papers: Iterable[Paper], judged: Judged) -> str:
             '<span class="cl-badge cl-missing">not written yet</span>'
         out.append(f"- **[{text(p.title)}](#{p.id})** ({text(p.authors)}, {p.year}) {state}<br>\n  {text(p.idea)}")
     return "\n".join(out)
+
+
+def framework(places: Mapping[tuple[str, str], list[Paper]], rows: str = "positives", columns: str = "loss") -> str:
+    """Where every paper stands on two axes, as HTML: a table of counts, darker where more, and under it the papers.
+
+    `places` is what `papers.places(rows, columns)` gives. Each row unfolds; a paper leads to its card, which has the other axes.
+    """
+    across = [c for c in (*FRAMEWORK[columns], *EVERYWHERE) if any(c == key[1] for key in places)]
+    down = [r for r in (*FRAMEWORK[rows], *EVERYWHERE) if any(r == key[0] for key in places)]
+    most = max(map(len, places.values()))
+    table, folds = [], []
+    for row in down:
+        here = {c: places[row, c] for c in across if (row, c) in places}
+        cells = "".join(f'<td style="background:rgba(0,103,172,{0.6 * (len(here[c]) / most) ** 0.5:.2f})">{len(here[c])}</td>'
+                        if c in here else "<td></td>" for c in across)
+        total = sum(map(len, here.values()))
+        table.append(f"<tr><th>{row}</th>{cells}<td>{total}</td></tr>")
+        lists = "".join(f"<li>{c}: " + ", ".join(f'<a href="../papers/{p.id}.html">{p.id}</a>' for p in here[c]) + "</li>" for c in here)
+        meaning = (FRAMEWORK[rows] | EVERYWHERE)[row]
+        folds.append(f"<details><summary><b>{row}</b> ({total}): {escape(meaning)}</summary><ul>{lists}</ul></details>")
+    head = "".join(f"<th>{c}</th>" for c in across)
+    last = "".join(f"<td>{sum(len(found) for key, found in places.items() if key[1] == c)}</td>" for c in across)
+    total = sum(map(len, places.values()))
+    return (f'<div class="cl-framework"><table><caption>Papers by {rows} (down) and {columns} (across)</caption>'
+            f"<thead><tr><th></th>{head}<th>all</th></tr></thead><tbody>{''.join(table)}"
+            f"<tr><th>all</th>{last}<td>{total}</td></tr></tbody></table>{''.join(folds)}</div>")
 
 
 def overview(parts: Iterable[Part], written: set[str]) -> str:

@@ -250,3 +250,21 @@ def test_the_palette_can_be_seen_on_its_paper():
 
     for colour in figures.CYCLE:
         assert 1.05 / (light(colour) + 0.05) >= 3, colour
+
+
+def test_the_framework_lists_every_paper_once_and_leads_to_its_card():
+    html = pages.framework(papers.places())
+    assert sorted(re.findall(r'href="../papers/([\w.-]+).html"', html)) == sorted(papers.papers())
+    rows = re.findall(r"<summary><b>([\w]+)</b> \((\d+)\)", html)
+    assert sum(int(n) for _, n in rows) == len(papers.papers()) and "transformation" in dict(rows)
+    assert '<a href="../papers/simcse.html">simcse</a>' in html
+    table = ElementTree.fromstring(html).find("table")
+    counts = [[int(cell.text or 0) for cell in row.findall("td")] for row in table.find("tbody")]
+    assert [sum(row[:-1]) for row in counts] == [row[-1] for row in counts] and counts[-1][-1] == len(papers.papers())
+    assert [sum(column) for column in zip(*counts[:-1], strict=True)] == counts[-1]
+    assert ElementTree.fromstring(html).tag == "div"
+    nb = papers.notebook("sentence-views")
+    part = next(p for p in papers.book() if p.name == nb.part)
+    card = pages.card(papers.paper("simcse"), nb, part, [], written=True)
+    assert ("[the framework](#crl-framework): positives **transformation**, negatives **batch**, encoder **shared**, "
+            "head **projection**, loss **softmax**.") in card
