@@ -1,6 +1,7 @@
 """Run notebooks with parameters: papermill for one, Dask for many, and saved outputs for the published pages."""
 import json
 import os
+import re
 import tempfile
 import threading
 import time
@@ -171,15 +172,19 @@ def _results(jobs, workers, scheduler, progress):
 
 
 def save_outputs(done: Done) -> None:
-    """Put the outputs of an executed notebook into the book's, cell by cell, but for what went to stderr."""
+    """Put the outputs of an executed notebook into the book's, cell by cell.
+
+    What went to stderr stays behind, and so do glued values that the notebook's text does not use.
+    """
     path = ROOT / papers.notebook(done.job.notebook).path
     with FileLock(path.with_suffix(".lock")):
         book = experiment.read(path)
         fresh = {c.id: c for c in nbformat.reads(done.notebook, as_version=4).cells if c.cell_type == "code"}
+        used = set(re.findall(r"\{glue:text\}`([^`:]+)", "\n".join(c.source for c in book.cells if c.cell_type == "markdown")))
         # numbered by place, not by what ran before: two runs leave the same file
         for number, cell in enumerate((c for c in book.cells if c.cell_type == "code"), 1):
             if cell.id in fresh and fresh[cell.id].source == cell.source:
-                cell.outputs = [o for o in fresh[cell.id].outputs if o.get("name") != "stderr"]
+                cell.outputs = [o for o in fresh[cell.id].outputs if o.get("name") != "stderr" and _glued(o) in used | {None}]
                 cell.execution_count = number
                 for output in cell.outputs:
                     if output.output_type == "execute_result":
@@ -189,6 +194,11 @@ def save_outputs(done: Done) -> None:
         temporary.write_text(text, encoding="utf8")
         os.replace(temporary, path)
     path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _glued(output: nbformat.NotebookNode) -> str | None:
+    """The name of a value glued for the text, None for any other output."""
+    return output.get("metadata", {}).get("scrapbook", {}).get("name")
 
 
 def stale() -> list[str]:

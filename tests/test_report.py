@@ -2,11 +2,14 @@
 import json
 import re
 import shutil
+from base64 import b64decode
 from hashlib import sha1
+from io import BytesIO
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from PIL import Image
 
 from cl_lib import evidence, experiment, figures, pages, papers, report
 from cl_lib.errors import InputError
@@ -227,6 +230,12 @@ def test_show_carries_its_alternative_text_and_refuses_an_empty_one(monkeypatch)
     data, kw = shown[0]
     assert kw["metadata"]["image/png"]["alt"] == "One line that rises from left to right." == data["text/plain"]
     assert not plt.fignum_exists(fig.number)
+    for colors in (16, 256):
+        fig, ax = plt.subplots()
+        ax.imshow([[i * 32 + j for j in range(32)] for i in range(32)])
+        figures.show(fig, alt="A square of all colours of the map.", colors=colors)
+        picture = Image.open(BytesIO(b64decode(shown[-1][0]["image/png"])))
+        assert colors // 2 < len(picture.getcolors()) <= colors
     with pytest.raises(InputError, match="alt must say"):
         figures.show(plt.figure(), alt="")
     plt.close("all")

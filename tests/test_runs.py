@@ -169,6 +169,19 @@ def test_outputs_go_to_the_cells_whose_source_is_still_the_same(book):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_only_the_glued_values_that_the_text_uses_are_saved(book):
+    path = book("objectives", parameters(), *section("dcl", reading="{glue:text}`dcl.a.mean` and {glue:text}`dcl.a.low:.2f`"))
+    ran = nbformat.read(path, as_version=4)
+    glued = [new_output("display_data", data={"application/papermill.record/text/plain": "1"},
+                        metadata={"scrapbook": {"name": f"dcl.a.{n}"}}) for n in ("mean", "low", "high")]
+    cell = next(c for c in ran.cells if c.id == "dcl-claim")
+    cell.outputs = [*glued, new_output("stream", text="kept\n")]
+    job = runs.Job("objectives", ("dcl",), (), "cpu", None, "cpu", {}, "")
+    runs.save_outputs(runs.Done(job, nbformat.writes(ran), {}, None, 1.0))
+    saved = next(c for c in nbformat.read(path, as_version=4).cells if c.id == "dcl-claim").outputs
+    assert saved == [*glued[:2], cell.outputs[-1]]
+
+
 def test_a_local_dask_cluster_runs_a_paper(tmp_path):
     jobs = runs.plan(["dcl"], tier="smoke", results=tmp_path / "results")
     (done,) = runs.run(jobs, workers=1)
