@@ -11,9 +11,57 @@ ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("identity", "bound", "effect", "scaling", "cost", "no_worse", "equivalent")
 EXACT, MARGIN = ("identity", "bound"), ("no_worse", "equivalent")
 FIDELITIES = ("same", "scaled-down", "analogue")
-PAPER = {"id", "title", "authors", "year", "venue", "arxiv", "code", "idea", "headline", "departures", "claims"}
+PAPER = {"id", "title", "authors", "year", "venue", "arxiv", "code", "idea", "headline", "departures", "claims"}, {"framework"}
 HEADLINE = {"says"}, {"value", "unit", "baseline"}
 CLAIM = {"id", "says", "where", "kind", "fidelity", "metric", "better"}, {"contrasts", "tolerance"}
+# A method as coordinates, after 2010.05113: of what the paper itself compares, the main choice. `none`: it has no such part.
+FRAMEWORK = {
+    "positives": {
+        "transformation": "two random transformations of one item, dropout and masking among them",
+        "generation": "a view that a generator, an adversary or a learned module makes",
+        "context": "parts of one whole: crops, spans, regions, recordings of one person",
+        "sequence": "neighbours in time or in a text",
+        "modality": "two sensors, languages or media of one thing",
+        "relation": "a recorded relation: query and document, clicks, edges, citations",
+        "clusters": "items that the method's own clusters or neighbours put together",
+        "labels": "class labels, targets or human judgements of closeness",
+        "preference": "what people or a reward prefer",
+        "model": "what another model, a teacher or an inner layer makes of the same item"},
+    "negatives": {
+        "batch": "other items of the batch, or random ones of the data",
+        "queue": "keys of past batches",
+        "bank": "a stored key for every item",
+        "item": "other parts, tokens or times of the same item",
+        "prototypes": "vectors of other classes or clusters",
+        "mined": "the nearest wrong ones, searched for",
+        "given": "wrong ones that the data name",
+        "synthetic": "wrong ones made for the purpose: mixed, edited, sampled from a model",
+        "model": "what a weaker model, or a model with less input, would say"},
+    "encoder": {
+        "shared": "one encoder for both sides",
+        "two": "an encoder for each side, both trained",
+        "momentum": "the other side by a moving average of the encoder",
+        "bank": "the other side read from a memory bank",
+        "frozen": "one side, or all but an adapter, is frozen",
+        "joint": "both sides are read together and scored"},
+    "head": {
+        "projection": "linear layers or an MLP before the loss",
+        "predictor": "a projection, and a predictor on one side",
+        "aggregation": "attention or pooling over parts",
+        "quantisation": "codes from a learnt codebook",
+        "prototypes": "learnt vectors of classes or clusters",
+        "classifier": "outputs for classes",
+        "decoder": "a decoder that reconstructs or writes"},
+    "loss": {
+        "softmax": "the positive out of many candidates: InfoNCE and its kin",
+        "sigmoid": "each pair by itself, right or wrong",
+        "margin": "a hinge on distances or similarities",
+        "ranking": "an order of pairs or lists, by logistic differences or by sorting",
+        "distance": "squares of distances or products, with or without a term that spreads",
+        "redundancy": "variances and correlations of the outputs",
+        "classification": "cross-entropy to classes, codes or a teacher's outputs",
+        "likelihood": "reconstruction, likelihood or noise prediction"}}
+EVERYWHERE = {"other": "something else, or all of these", "none": "has no such part"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +112,7 @@ class Paper:
     claims: tuple[Claim, ...]
     notebook: str
     part: str
+    framework: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +192,7 @@ def _claim(row, paper: str, path: Path) -> Claim:
 
 
 def _paper(row, notebook: str, part: str, path: Path) -> Paper:
-    r = _fields(row, path, f"paper {row.get('id', '?')}" if isinstance(row, dict) else "a paper", PAPER)
+    r = _fields(row, path, f"paper {row.get('id', '?')}" if isinstance(row, dict) else "a paper", *PAPER)
     at = f"{path}:{row['__line__']}: paper {r['id']}"
     if r["headline"] is not None:
         r["headline"] = _fields(r["headline"], path, f"headline of {r['id']}", *HEADLINE)
@@ -152,6 +201,11 @@ def _paper(row, notebook: str, part: str, path: Path) -> Paper:
     for name in ("departures", "claims"):
         if not isinstance(r[name], list):
             raise InputError(f"{at}: {name} must be a list ([] when there are none), not {r[name]!r}")
+    if "framework" in r:
+        r["framework"] = _fields(r["framework"], path, f"framework of {r['id']}", set(FRAMEWORK))
+        for axis, word in r["framework"].items():
+            if word not in (valid := (*FRAMEWORK[axis], *EVERYWHERE)):
+                raise InputError(f"{at}: framework: {unknown(axis, word, valid)}")
     claims = tuple(_claim(c, r["id"], path) for c in r["claims"])
     if len({c.id for c in claims}) != len(claims):
         raise InputError(f"{at}: two claims have the same id")

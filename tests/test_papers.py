@@ -17,6 +17,17 @@ def test_every_paper_of_the_book_has_a_row():
         assert paper.code is None or re.fullmatch(r"[\w.-]+/[\w.-]+", paper.code), paper.id
 
 
+def test_every_paper_has_its_place_in_the_framework_and_every_word_is_used():
+    places = [p.framework for p in papers.papers().values()]
+    assert None not in places
+    for axis, words in papers.FRAMEWORK.items():
+        assert {place[axis] for place in places} - set(papers.EVERYWHERE) == set(words), axis
+    known = {"simcse": "transformation batch shared projection softmax", "contriever": "context queue momentum none softmax",
+             "convirt": "modality batch two projection softmax", "directpred": "transformation none momentum predictor distance"}
+    for id, place in known.items():
+        assert " ".join(papers.paper(id).framework.values()) == place
+
+
 GOOD = """\
 - id: demo
   title: A demo
@@ -25,6 +36,7 @@ GOOD = """\
   venue: null
   arxiv: null
   code: null
+  framework: {positives: labels, negatives: batch, encoder: shared, head: none, loss: softmax}
   idea: Nothing much.
   headline: {says: it works}
   departures: []
@@ -59,13 +71,19 @@ def test_a_good_row_reads(registry):
     assert (claim.name, claim.sign, claim.contrasts[0].min_effect) == ("demo.first", 1, 0.1)
 
 
+def test_the_place_in_the_framework_may_be_missing(registry):
+    assert papers.paper("demo", registry(GOOD)).framework["positives"] == "labels"
+    without = re.sub(r"  framework: .*\n", "", GOOD)
+    assert papers.paper("demo", registry(without)).framework is None
+
+
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("  idea: Nothing much.\n", "", r"yml:1: paper demo: missing field 'idea'"),
     ("  idea:", "  ideas: x\n  idea:", r"yml:1: .*unknown field 'ideas'; did you mean 'idea'"),
-    ("kind: effect", "kind: efect", r"yml:12: claim demo.first: unknown kind 'efect'; did you mean 'effect'"),
+    ("kind: effect", "kind: efect", r"yml:13: claim demo.first: unknown kind 'efect'; did you mean 'effect'"),
     ("better: higher", "better: more", r"unknown better 'more'"),
     ("fidelity: same", "fidelity: exact", r"unknown fidelity"),
-    (", min_effect: 0.1", "", r"yml:19: .*missing field 'min_effect'"),
+    (", min_effect: 0.1", "", r"yml:20: .*missing field 'min_effect'"),
     ("min_effect: 0.1", "min_effect: -1", r"min_effect must be a number >= 0"),
     ("min_effect: 0.1", "margin: 0.1", r"unknown field 'margin'"),
     ("      contrasts: [{arm: a, against: b, min_effect: 0.1}]\n", "", r"takes `contrasts`"),
@@ -74,6 +92,11 @@ def test_a_good_row_reads(registry):
     ("  departures: []\n", "  departures: none\n", r"departures must be a list"),
     ("  claims:", "  title: Again\n  claims:", r"yml:1: .*'title' stands twice"),
     ("  title: A demo", "  title: [", r"yml:\d+: not valid YAML"),
+    ("loss: softmax", "loss: sofmax", r"yml:1: paper demo: framework: unknown loss 'sofmax'; did you mean 'softmax'"),
+    ("negatives: batch", "negatives: labels", r"framework: unknown negatives 'labels'"),
+    (", loss: softmax", "", r"framework of demo: missing field 'loss'"),
+    ("loss: softmax", "loss: softmax, view: none", r"framework of demo: unknown field 'view'"),
+    ("{positives: labels, negatives: batch, encoder: shared, head: none, loss: softmax}", "softmax", r"framework of demo is not"),
 ])
 def test_a_bad_row_is_named_with_file_and_line(registry, old, new, message):
     assert old in GOOD
