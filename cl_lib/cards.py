@@ -42,7 +42,7 @@ def neighbours(paper: Paper, papers: Mapping[str, Paper], landmarks: Mapping[str
     """The papers that this one reduces to, builds on and is compared with, and those that say so of it, as a Markdown list."""
     def name(other: str) -> str:
         if other in papers:
-            return f"[{text(papers[other].title)}](#{other})"
+            return f"[{text(papers[other].title)}]({other}.md)"
         mark = landmarks[other]
         return f"[{text(mark.title)}](https://arxiv.org/abs/{mark.arxiv})" if mark.arxiv else text(mark.title)
 
@@ -149,8 +149,8 @@ def _ways(p: Paper, nb: Notebook) -> list[str]:
     """The papers before and after this one in its chapter."""
     at = nb.papers.index(p)
     before, after = nb.papers[at - 1] if at else None, nb.papers[at + 1] if at + 1 < len(nb.papers) else None
-    ways = [f"← [{text(before.title)}](#{before.id})"] if before else []
-    ways += [f"[{text(after.title)}](#{after.id}) →"] if after else []
+    ways = [f"← [{text(before.title)}]({before.id}.md)"] if before else []
+    ways += [f"[{text(after.title)}]({after.id}.md) →"] if after else []
     return ["---", "", " · ".join(ways), ""] if ways else []
 
 

@@ -3,6 +3,7 @@ import copy
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ FIRST = """<!doctype html>
 """
 FOLDED = {"parameters": "the parameters of this run", "oracle": "the checks that must hold exactly",
           "experiment": "how the arms are measured"}
+GLUED = re.compile(r"\{glue:\w+\}`([\w-]+\.[\w-]+)[^`]*`")  # a number that the text quotes; first its claim
+NOT_MEASURED = '<span class="cl-badge cl-missing">not measured yet</span>'
 CLAIM_LINES = 8  # a claim cell that is longer draws a figure of its own, and is folded
 
 Files = dict[str, str | bytes]  # path in the sources -> content
@@ -143,7 +146,7 @@ def stage(content: dict, name: str, terms: list[str], nb: Notebook | None = None
             cells += _code(cell, _fold(cell, tags, nb))
             continue
         source, equations = reading.number_equations("".join(cell["source"]), name, equations)
-        source = reading.link_terms(source, unlinked)
+        source = _unmeasured(reading.link_terms(source, unlinked), judged or {})
         if opening:
             source, opening = _below_heading(source, opening), ""
         if judged and paper in judged and paper not in seen:
@@ -155,6 +158,12 @@ def stage(content: dict, name: str, terms: list[str], nb: Notebook | None = None
     content["cells"] = cells
     content["metadata"].setdefault("language_info", {"name": "python"})
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _unmeasured(source: str, judged: pages.Judged) -> str:
+    """`source` with the numbers of claims that have no evidence yet shown as such, where the text quotes them."""
+    without = {c.name for claims in judged.values() for c, v in claims if v.tier is None}
+    return GLUED.sub(lambda m: NOT_MEASURED if m[1] in without else m[0], source)
 
 
 def _fold(cell: dict, tags: list[str], nb: Notebook | None) -> str | None:
