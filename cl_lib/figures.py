@@ -58,6 +58,6 @@ def bare(axes) -> None:
 def _small(png: BytesIO, colors: int) -> bytes:
     """The same picture in fewer colours, about a quarter of the bytes."""
     file = BytesIO()
-    Image.open(png).convert("RGB").quantize(colors, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+    Image.open(png).convert("RGB").quantize(colors, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE).save(
         file, format="png", optimize=True)
     return file.getvalue()
