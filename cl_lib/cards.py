@@ -135,7 +135,8 @@ def _history(claims: list[tuple[Claim, Verdict]], histories: Histories) -> list[
     """When each verdict was given, and what it was before."""
     def step(c: Claim, entry: Entry) -> str:
         numbers = str(entry.verdict).partition(": ")[2]
-        return f'<li><time datetime="{entry.utc}">{entry.utc[:10]}</time> {badge(entry.verdict.status)} <small>{escape(numbers)}</small></li>'
+        return (f'<li><time datetime="{entry.utc}">{entry.utc[:10]}</time> {badge(entry.verdict.status)} '
+                f"<small>{escape(numbers)}</small></li>")
 
     found = [f"<dt><code>{c.name}</code></dt><dd><ol>{''.join(step(c, e) for e in histories[c.name])}</ol></dd>"
              for c, _ in claims if histories.get(c.name)]

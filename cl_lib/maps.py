@@ -70,7 +70,8 @@ def drawing(parts: tuple[Part, ...], judged: Judged, landmarks: Mapping[str, Lan
     if not g:
         return ""
     at = layout(tuple(sorted(tuple(sorted(e)) for e in g.edges)))
-    lines = [f'<path class="{data["relation"].replace("_", "-")}" data-a="{a}" data-b="{b}" d="M{at[a][0]} {at[a][1]}L{at[b][0]} {at[b][1]}"/>'
+    lines = [f'<path class="{data["relation"].replace("_", "-")}" data-a="{a}" data-b="{b}" '
+             f'd="M{at[a][0]} {at[a][1]}L{at[b][0]} {at[b][1]}"/>'
              for a, b, data in sorted(g.edges(data=True), key=lambda e: list(RELATIONS).index(e[2]["relation"]), reverse=True)]
     nodes = []
     for name, (x, y) in at.items():
@@ -102,8 +103,8 @@ def map_page(parts: tuple[Part, ...], judged: Judged, landmarks: Mapping[str, La
         f"{sum(n in papers for n in g)} papers (dots), and {sum(n in landmarks for n in g)} landmarks (squares) that they start from "
         "and that have no section of their own. A thick line: *reduces to*, an exact identity for some setting. A thin line: *builds on*. "
         "A dotted line: *is compared with*. Point at a paper to see its own lines only; a click leads to its card.", "",
-        _colours(), "", f'<div class="wide" tabindex="0" role="region" aria-label="Map of the papers">{drawing(parts, judged, landmarks)}</div>',
-        "", "## The same as a list", "", *_list(papers, landmarks, g), "",
+        _colours(), "", '<div class="wide" tabindex="0" role="region" aria-label="Map of the papers">'
+        f"{drawing(parts, judged, landmarks)}</div>", "", "## The same as a list", "", *_list(papers, landmarks, g), "",
         "## Not joined to others yet", "", " · ".join(f"[{p.id}](#{p.id})" for p in alone) or "None.", ""])
 
 
@@ -154,11 +155,11 @@ def _short(id: str, most: int = 16) -> str:
 
 
 def timeline_page(parts: tuple[Part, ...], judged: Judged) -> str:
-    keys = "".join(f'<li><svg aria-hidden="true" width="14" height="14"><rect class="part-{i}" width="14" height="14"/></svg> {escape(p.title)}</li>'
-                   for i, p in enumerate(parts))
+    keys = "".join(f'<li><svg aria-hidden="true" width="14" height="14"><rect class="part-{i}" width="14" height="14"/></svg> '
+                   f"{escape(p.title)}</li>" for i, p in enumerate(parts))
     return "\n".join([
         *WIDE, "# Timeline", "",
-        "Every paper of the book in the column of its year, within a year in the order of the book. The band says which part it belongs to, "
-        "the mark how its claims stand. A click leads to its card.", "",
+        "Every paper of the book in the column of its year, within a year in the order of the book. The band says which part it "
+        "belongs to, the mark how its claims stand. A click leads to its card.", "",
         _colours(), "", f'<ul class="parts">{keys}</ul>', "",
         f'<div class="wide" tabindex="0" role="region" aria-label="Timeline of the papers">{timeline(parts, judged)}</div>', ""])

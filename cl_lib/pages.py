@@ -166,13 +166,15 @@ def rest(papers: list[Paper], judged: Judged) -> str:
 
 
 def part_page(part: Part, written: set[str], judged: Judged) -> str:
-    """The opening page of a part: its chapters and how far each one is."""
+    """The opening page of a part: its chapters, how far each one is and how its claims stand."""
     lines = [f"# {text(part.title)}", "", text(part.intro), ""]
     for nb in part.notebooks:
         done = [p for p in nb.papers if p.id in written]
+        found = Counter(v.status for p in nb.papers for _, v in judged[p.id])
+        state = " ".join(badge(s, f"{n}") for s, n in found.items()) or '<span class="cl-badge cl-missing">not written yet</span>'
         lines += [f"## {doc(nb.title, f'/{part.name}/{nb.name}')}", "",
-                  f"{len(done)} of {len(nb.papers)} papers written.", "",
-                  " · ".join(f"[{p.id}](#{p.id})" for p in nb.papers), ""]
+                  f"{len(done)} of {len(nb.papers)} papers written. {state}", "",
+                  *[f"- [{text(p.title)}](#{p.id}) ({p.year})" for p in nb.papers], ""]
     return "\n".join(lines)
 
 

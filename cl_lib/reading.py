@@ -4,7 +4,7 @@ import re
 WORDS_A_MINUTE, LINES_A_MINUTE = 200, 25
 # What stays as it is: code, formulas, links, roles, HTML, headings, lines of a table, directives.
 KEPT = re.compile(r"""(^```.*?^```[^\n]*$|^:::.*?^:::[^\n]*$|\$\$.*?\$\$|\{[\w:-]+\}`[^`]*`|`[^`\n]+`|\$[^$\n]+\$|\[[^\]]*\]\([^)]*\)
-                  |<[^>]+>|^\#[^\n]*$|^\|[^\n]*$|^\([\w-]+\)=$|https?://\S+|\*\*[^*\n]+\*\*)""", re.M | re.S | re.X)
+                  |^<[^\n]*$|<[^>]+>|^\#[^\n]*$|^\|[^\n]*$|^\([\w-]+\)=$|https?://\S+|\*\*[^*\n]+\*\*)""", re.M | re.S | re.X)
 AMBIGUOUS = {"contrast"}  # everyday words on these pages, whose glossary meaning is a special one
 NOT_BEFORE = r"(?!\s+(?:controls?|numbers?|values?|definite|log|likelihood)\b)"  # "positive control" is no positive
 EQUATION = re.compile(r"(^\$\$.*?\$\$)[ \t]*$", re.M | re.S)
@@ -23,8 +23,8 @@ def link_terms(source: str, open_terms: dict[str, re.Pattern]) -> str:
     pieces = KEPT.split(source)
     for i in range(0, len(pieces), 2):
         for term in sorted(open_terms, key=len, reverse=True):
-            match = open_terms[term].search(pieces[i])
-            if match and not _within_link(pieces[i], match):
+            match = next((m for m in open_terms[term].finditer(pieces[i]) if not _within_link(pieces[i], m)), None)
+            if match:
                 word = match[0] if match[0] == term else f"{match[0]} <{term}>"
                 pieces[i] = f"{pieces[i][:match.start()]}{{term}}`{word}`{pieces[i][match.end():]}"
                 del open_terms[term]

@@ -41,7 +41,7 @@ def _row(nb: Notebook, judged: Judged, rows: Rows, written: set[str]) -> str:
         seen = {name: ", ".join(sorted({str(r[name]) for r in own})) for name in ("device", "torch")}
         cells += [f"{len(own):,}", max(r["utc"] for r in own)[:16].replace("T", " "), duration(sum(r["seconds"] for r in own)),
                   f"{max(r['peak_mb'] or 0 for r in own):,.0f} MB", escape(seen["device"]), escape(seen["torch"]),
-                  f"<code>{max(own, key=lambda r: r['utc'])['commit'][:7]}</code>"]
+                  f"<code>{(max(own, key=lambda r: r['utc'])['commit'] or '–')[:7]}</code>"]
     else:
         cells += ["–"] * (len(COLUMNS) - len(cells))
     return "<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
@@ -60,7 +60,8 @@ def states(verdicts: list, rows: list[dict]) -> str:
 def run_box(nb: Notebook, rows: Rows, repository: str | None) -> str:
     """What a chapter offers to whoever wants to run it, folded, as HTML; Colab and Binder once the repository has an address."""
     own = [r for p in nb.papers for r in rows.get(p.id, ())]
-    took = f" Its recorded runs took {duration(sum(r['seconds'] for r in own))} on {escape(own[-1]['device'])}, tuning included." if own else ""
+    took = (f" Its recorded runs took {duration(sum(r['seconds'] for r in own))} on {escape(own[-1]['device'])}, tuning included."
+            if own else "")
     ways = [f'<a href="../_sources/{nb.part}/{nb.name}.ipynb" download="{nb.name}.ipynb">Download</a>', *_hosted(nb, repository)]
     names = "".join(f"<dt><code>{name}</code></dt><dd>{meaning}</dd>" for name, meaning in PARAMETERS.items())
     return (f'<details class="run-box"><summary>Run this chapter</summary><p class="ways">{" ".join(ways)}</p>'

@@ -295,7 +295,7 @@ def test_a_card_holds_figures_history_cost_neighbours_and_a_reference(root):
     assert {"papers/figures/dcl.small-batch-1.png", "papers/figures/dcl.exact-1.png"} <= set(found)
     assert '<time datetime="2026-01-02T03:04:05+00:00">' in card and "took 8 min (15 rows" in card
     assert "Reduces to this: [Title of cacr" in card and "Reduces to: [Title of dcl" in found["papers/cacr.md"]
-    assert "```bibtex\n@misc{dcl," in card and "[Title of cacr" in card.splitlines()[-2]
+    assert "```bibtex\n@misc{dcl," in card and "[Title of cacr" in card.splitlines()[-1]
 
 
 def test_the_map_puts_no_two_works_on_one_place_and_draws_each_relation_once():

@@ -9,7 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from cl_lib import papers
+from cl_lib import export, papers
+from cl_lib.errors import InputError
 from cl_lib.papers import ROOT
 
 FETCHED = {("script", "src"), ("img", "src"), ("img", "srcset"), ("link", "href"), ("iframe", "src"), ("source", "src"),
@@ -136,3 +137,13 @@ def test_no_page_weighs_more_than_a_megabyte_and_a_half(found):
 def test_the_site_says_nothing_of_the_machine_it_was_built_on(site):
     told = [p.name for p in site.rglob("*.html") if str(ROOT) in p.read_text(encoding="utf8")]
     assert not told
+
+
+def test_a_chapter_exports_as_one_file_that_needs_no_other(site, tmp_path):
+    file = export.chapter(papers.notebook("objectives"), site, tmp_path / "chapter.html")
+    page = Page(file)
+    assert page.fetched and all(url.startswith("data:image/png;base64,") for url in page.fetched)
+    assert all(foreign(link) or link[1:] in page.ids for link in page.links)
+    assert "Decoupled Contrastive Learning" in file.read_text(encoding="utf8") and not page.speechless
+    with pytest.raises(InputError, match="not built yet; run"):
+        export.chapter(papers.notebook("objectives"), tmp_path)
