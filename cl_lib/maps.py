@@ -10,7 +10,7 @@ from cl_lib.evidence import STATUSES
 from cl_lib.pages import MARKS, Judged, badge, text
 from cl_lib.papers import RELATIONS, Landmark, Paper, Part
 
-WIDTH, HEIGHT, ROOM = 1600, 1250, (74.0, 25.0)  # of the graph's drawing; what a label needs around its middle
+WIDTH, HEIGHT, ROOM = 1300, 1250, (72.0, 25.0)  # of the graph's drawing; what a label needs around its middle
 COLUMN, LINE = 108, 17                           # of the timeline
 
 

@@ -13,7 +13,7 @@ from cl_lib.pages import Judged, badge, doc
 from cl_lib.papers import Claim, Paper, Part
 
 CSV, JSON = "_static/scoreboard.csv", "_static/scoreboard.json"
-COLUMNS = ("Paper", "Claim", "Verdict", "Effect", "Seeds", "Tier", "Fidelity", "Cost", "Last run")
+COLUMNS = ("Paper", "Claim", "Verdict", "Effect", "Seeds", "Fidelity", "Cost", "Last run")
 EFFECTS = ("arm", "against", "mean", "low", "high", "n", "status")
 MISSING = "not written"
 
@@ -56,13 +56,13 @@ def _row(part: Part, chapter: str, p: Paper, c: Claim | None, v: Verdict | None)
             f"<small>{escape(p.authors)} {p.year}</small><small>{escape(chapter)}</small>")
     if c is None:
         cells = [(name, p.id), (f"<small>{escape(p.title)}</small>", None),
-                 (f'<span class="cl-badge cl-missing">{MISSING} yet</span>', len(STATUSES)), *[("–", "")] * 6]
+                 (f'<span class="cl-badge cl-missing">{MISSING} yet</span>', len(STATUSES)), *[("–", "")] * 5]
         marks = {"status": MISSING}
     else:
         cells = [(name, p.id), (f"{escape(c.says)}<small>{c.kind.replace('_', ' ')}</small>", None),
                  (badge(v), STATUSES.index(v.status)),
-                 (pages.drawn(c, v, spoken=False) + pages.effect(c, v), min((e.mean for e in v.effects), default="")),
-                 (len(v.seeds) or "–", len(v.seeds)), (v.tier or "–", v.tier or ""), (c.fidelity, None),
+                 (pages.drawn(c, v, 120, spoken=False) + pages.effect(c, v), min((e.mean for e in v.effects), default="")),
+                 (f"{len(v.seeds) or '–'}<small>{v.tier or ''}</small>", len(v.seeds)), (c.fidelity, None),
                  (pages.duration(v.seconds) if v.tier else "–", round(v.seconds) if v.tier else ""),
                  ((v.utc or "–")[:10], v.utc or "")]
         marks = {"status": v.status, "fidelity": c.fidelity, "kind": c.kind.replace("_", " ")}

@@ -223,7 +223,7 @@ def test_bibtex_is_read_back_by_a_bibtex_reader():
 def test_scoreboard_is_a_well_formed_table(root):
     html = re.search(r"<table.*</table>", read(root)["scoreboard.md"])[0]
     table = ElementTree.fromstring(html.replace("<br>", "<br/>"))
-    assert {len(row) for row in table.iter("tr")} == {9} and len(list(table.iter("tr"))) == 1 + 3 + 2
+    assert {len(row) for row in table.iter("tr")} == {8} and len(list(table.iter("tr"))) == 1 + 3 + 2
     assert [row.get("data-status") for row in table.iter("tr")][1:] == [
         "reproduced", "reproduced", "no evidence", "not written", "not written"]
 

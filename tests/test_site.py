@@ -1,5 +1,7 @@
 """The built site: strict, complete and closed: it asks no other server for anything, and its links lead somewhere."""
 import csv
+import functools
+import gzip
 import json
 import re
 from collections import defaultdict
@@ -125,11 +127,17 @@ def test_every_paper_is_on_the_timeline_and_each_joined_one_on_the_map(found, si
         link.partition("#")[0] for link in found[site / "map.html"].links}
 
 
+@functools.lru_cache
+def sent(path: Path) -> int:
+    """Bytes of a file as a web server sends it, compressed."""
+    return len(gzip.compress(path.read_bytes(), 6))
+
+
 def test_no_page_weighs_more_than_a_megabyte_and_a_half(found):
     """With all it fetches; MathJax, which every page shares and a browser keeps, aside."""
     def weight(path: Path, page: Page) -> int:
         fetched = {(path.parent / unquote(urlsplit(url).path)).resolve() for url in page.fetched if not url.startswith("data:")}
-        return path.stat().st_size + sum(f.stat().st_size for f in fetched if f.is_file() and "mathjax" not in f.parts)
+        return sent(path) + sum(sent(f) for f in fetched if f.is_file() and "mathjax" not in f.parts)
 
     assert not {p.name: w for p, page in found.items() if (w := weight(p, page)) > 1.5e6}
 
