@@ -1,4 +1,4 @@
-"""The command line: list, show, run, verify, report, profile."""
+"""The command line: list, show, run, verify, report, export, profile."""
 import argparse
 import importlib
 import json
@@ -56,7 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
     one.set_defaults(call=_verify)
     one = commands.add_parser("report", help="build the book as a site")
     one.add_argument("--lenient", action="store_true", help="do not treat warnings as errors")
+    one.add_argument("--repository", help="public address of the repository, https://github.com/owner/name: pages then offer "
+                     "Colab and Binder; default: repository.url in _config.yml")
     one.set_defaults(call=_report)
+    one = commands.add_parser("export", help="one chapter as a single file that needs no network and no other file")
+    one.add_argument("notebook")
+    one.set_defaults(call=_export)
     one = commands.add_parser("profile", help="time and memory on this machine, beside other libraries")
     one.add_argument("what", help="losses or views")
     one.set_defaults(call=_profile)
@@ -199,7 +204,14 @@ def _verify(options) -> int:
 def _report(options) -> int:
     from cl_lib import report
 
-    report.build(strict=not options.lenient)
+    report.build(strict=not options.lenient, repository=options.repository)
+    return 0
+
+
+def _export(options) -> int:
+    from cl_lib import export
+
+    print(export.chapter(papers.notebook(options.notebook)))
     return 0
 
 

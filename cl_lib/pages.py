@@ -7,7 +7,7 @@ from html import escape
 import yaml
 
 from cl_lib import evidence
-from cl_lib.evidence import STATUSES, Effect, Verdict
+from cl_lib.evidence import Effect, Verdict
 from cl_lib.papers import EVERYWHERE, FRAMEWORK, Claim, Contrast, Notebook, Paper, Part
 
 Judged = Mapping[str, tuple[tuple[Claim, Verdict], ...]]  # paper id -> its claims with their verdicts
@@ -33,6 +33,8 @@ def badge(verdict: Verdict | str, label: str = "") -> str:
            f'{escape(label)}{": " if label else ""}{status}</span>'
     if isinstance(verdict, Verdict) and verdict.stale:
         html += f" {STALE}"
+    if isinstance(verdict, Verdict) and verdict.failed:
+        html += f' <span class="cl-badge cl-failed" title="runs that ended in an error or diverged">{verdict.failed} failed</span>'
     return html
 
 
@@ -49,8 +51,8 @@ def in_words(claim: Claim, e: Effect) -> str:
             f"over {e.n} seeds, {wanted}{more}")
 
 
-def drawn(claim: Claim, verdict: Verdict, width: int = 150) -> str:
-    """The intervals of a claim as a small inline SVG, one line a contrast, with the same in words for screen readers.
+def drawn(claim: Claim, verdict: Verdict, width: int = 150, *, spoken: bool = True) -> str:
+    """The intervals of a claim as a small inline SVG, one line a contrast; `spoken`: with the same in words, for screen readers.
 
     Zero is the upright line, the wanted effect (or the margin) the dotted one; right of zero is as claimed.
     """
@@ -75,8 +77,9 @@ def drawn(claim: Claim, verdict: Verdict, width: int = 150) -> str:
                   f'<circle cx="{at(e.mean)}" cy="{y}" r="4"/></g>']
     tall = step * len(verdict.effects)
     words = escape("; ".join(in_words(claim, e) for e in verdict.effects))
-    return (f'<svg class="interval" role="img" aria-label="{words}" viewBox="0 0 {width} {tall}" width="{width}" '
-            f'height="{tall}"><title>{words}</title>'
+    says = f' role="img" aria-label="{words}"' if spoken else ' aria-hidden="true"'
+    return (f'<svg class="interval"{says} viewBox="0 0 {width} {tall}" width="{width}" height="{tall}">'
+            f'<title>{words}</title>'
             f'<line class="zero" x1="{at(0)}" x2="{at(0)}" y1="0" y2="{tall}"/>{"".join(lines)}</svg>')
 
 
@@ -91,10 +94,14 @@ def facts(verdict: Verdict) -> str:
     """Seeds, tier, cost and date of the rows behind a verdict."""
     if verdict.tier is None:
         return ""
-    minutes = verdict.seconds / 60
-    spent = f"{minutes:.0f} min" if minutes >= 1 else f"{verdict.seconds:.0f} s"
-    failed = f", {verdict.failed} runs failed" if verdict.failed else ""
-    return f"{len(verdict.seeds)} seeds, tier {verdict.tier}, {spent}, {verdict.utc[:10]}{failed}"
+    return f"{len(verdict.seeds)} seeds, tier {verdict.tier}, {duration(verdict.seconds)}, {verdict.utc[:10]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def links(p: Paper) -> str:
@@ -119,64 +126,6 @@ def legend() -> str:
         lines.append(f"| {drawn(claim, Verdict(e.status, effects=(e,)))} | {badge(e.status)} | {reason} |")
     reading = "The upright line is zero, the dotted one the smallest effect of interest. (These four are invented.)"
     return "\n".join([*lines, "", reading])
-
-
-def citation(p: Paper) -> str:
-    return text(f"{p.authors} ({p.year})") + (f", {text(p.venue)}" if p.venue else "")
-
-
-def card(p: Paper, nb: Notebook, part: Part, claims: Iterable[tuple[Claim, Verdict]], written: bool) -> str:
-    """The page of one paper: what it says, what was measured, what differs, and how to run it."""
-    lines = ["---", "orphan: true", "---", f"({p.id})=", f"# {text(p.title)}", "",
-             f"{citation(p)}" + (f" · {links(p)}" if links(p) else ""), "",
-             f"In the book: {doc(part.title, f'/{part.name}/index')} › {doc(nb.title, f'/{part.name}/{nb.name}')}"
-             + (f" › [its section](#{p.id}-section)" if written else ""), "",
-             "## The idea", "", text(p.idea), ""]
-    if p.framework:
-        place = ", ".join(f"{axis} **{word}**" for axis, word in p.framework.items())
-        lines += [f"Its place in [the framework](#crl-framework): {place}.", ""]
-    if p.headline:
-        h = p.headline
-        lines += ["## What the paper reports", "", text(h["says"]), ""]
-        if h.get("value") is not None:
-            lines += [f"{h['value']}" + (f" against {h['baseline']}" if h.get("baseline") is not None else "")
-                      + (f" ({text(h['unit'])})" if h.get("unit") else ""), ""]
-    lines += ["## What was found here", ""]
-    claims = list(claims)
-    if not written and not claims:
-        lines += ["```{admonition} Not written yet", ":class: missing",
-                  "This paper is part of the plan of the book, but nobody has reproduced it here yet: it has no",
-                  "section, no claims and no evidence, and counts as missing on the {doc}`/scoreboard`.", "```", ""]
-    lines += [_claim(c, v) for c, v in claims]
-    if written or claims:
-        lines += ["## What differs from the paper", ""]
-        lines += [f"- {text(d)}" for d in p.departures] or ["Nothing that we know of."]
-        lines += ["", "## Run it yourself", "", "```bash", f"python -m cl_lib show {p.id}",
-                  f"python -m cl_lib run {p.id} --tier cpu --seeds 10-14", "```", "",
-                  "Rows of your own seeds go to `runs/results/`, and the published verdict is shown beside yours;",
-                  "see {doc}`/rerun`.", ""]
-    return "\n".join(lines)
-
-
-def _claim(c: Claim, v: Verdict) -> str:
-    """A claim on its card, as one block of HTML."""
-    if v.error is not None:
-        measured = f"Largest error {v.error:.1e}; {c.tolerance:.0e} is allowed."
-    else:
-        measured = "<br>".join(escape(in_words(c, e)) for e in v.effects) or "No rows have been recorded."
-    how = " · ".join(filter(None, [f"<code>{c.name}</code>", escape(c.where), c.kind.replace("_", " "), c.fidelity,
-                                   f"{escape(c.metric.replace('_', ' '))}, {c.better} is better", facts(v)]))
-    return (f'<div class="claim cl-{v.status.replace(" ", "-")}"><p>{badge(v)} <strong>{escape(c.says)}</strong></p>'
-            f'<div class="measured">{drawn(c, v, 320)}<p>{measured}</p></div><p class="facts">{how}</p></div>\n')
-
-
-def section_row(paper: str, claims: Iterable[tuple[Claim, Verdict]]) -> str:
-    """One line under a paper's heading in its chapter: the verdicts, the card, the command."""
-    claims = list(claims)
-    badges = " ".join(badge(v.status, c.id) for c, v in claims) or badge("no evidence")
-    badges += f" {STALE}" if any(v.stale for _, v in claims) else ""
-    return (f'<p class="paper-row">{badges} <a href="../papers/{paper}.html">card</a> '
-            f"<code>python -m cl_lib run {paper}</code></p>")
 
 
 def listing(papers: Iterable[Paper], judged: Judged) -> str:
@@ -243,13 +192,15 @@ def rest(papers: list[Paper], judged: Judged) -> str:
 
 
 def part_page(part: Part, written: set[str], judged: Judged) -> str:
-    """The opening page of a part: its chapters and how far each one is."""
+    """The opening page of a part: its chapters, how far each one is and how its claims stand."""
     lines = [f"# {text(part.title)}", "", text(part.intro), ""]
     for nb in part.notebooks:
         done = [p for p in nb.papers if p.id in written]
+        found = Counter(v.status for p in nb.papers for _, v in judged[p.id])
+        state = " ".join(badge(s, f"{n}") for s, n in found.items()) or '<span class="cl-badge cl-missing">not written yet</span>'
         lines += [f"## {doc(nb.title, f'/{part.name}/{nb.name}')}", "",
-                  f"{len(done)} of {len(nb.papers)} papers written.", "",
-                  " · ".join(f"[{p.id}](#{p.id})" for p in nb.papers), ""]
+                  f"{len(done)} of {len(nb.papers)} papers written. {state}", "",
+                  *[f"- [{text(p.title)}](#{p.id}) ({p.year})" for p in nb.papers], ""]
     return "\n".join(lines)
 
 
@@ -267,63 +218,22 @@ def bibliography(parts: Iterable[Part]) -> str:
 
 
 def bibtex(parts: Iterable[Part]) -> str:
-    """The same papers as BibTeX; the key is the paper's id."""
-    out = []
-    for p in (p for part in parts for nb in part.notebooks for p in nb.papers):
-        names = re.sub(r",? et al\.?$", " and others", p.authors)
-        names = " and ".join(n.strip() for n in re.split(r",| & | and ", names) if n.strip())
-        fields = {"title": f"{{{p.title}}}", "author": names, "year": str(p.year), "booktitle": p.venue,
-                  "eprint": p.arxiv, "archiveprefix": "arXiv" if p.arxiv else None}
-        body = ",\n".join(f"  {k} = {{{_tex(v)}}}" for k, v in fields.items() if v)
-        out.append(f"@{'inproceedings' if p.venue else 'misc'}{{{p.id},\n{body}\n}}\n")
-    return "\n".join(out)
+    """The same papers as BibTeX."""
+    return "\n".join(bibtex_entry(p) for part in parts for nb in part.notebooks for p in nb.papers)
+
+
+def bibtex_entry(p: Paper) -> str:
+    """One paper as BibTeX; the key is its id."""
+    names = re.sub(r",? et al\.?$", " and others", p.authors)
+    names = " and ".join(n.strip() for n in re.split(r",| & | and ", names) if n.strip())
+    fields = {"title": f"{{{p.title}}}", "author": names, "year": str(p.year), "booktitle": p.venue,
+              "eprint": p.arxiv, "archiveprefix": "arXiv" if p.arxiv else None}
+    body = ",\n".join(f"  {k} = {{{_tex(v)}}}" for k, v in fields.items() if v)
+    return f"@{'inproceedings' if p.venue else 'misc'}{{{p.id},\n{body}\n}}\n"
 
 
 def _tex(plain: str) -> str:
     return re.sub(r"([&%$#_])", r"\\\1", plain)
-
-
-def scoreboard(parts: tuple[Part, ...], judged: Judged) -> str:
-    """Every claim with its verdict, and what is missing."""
-    papers = [p for part in parts for nb in part.notebooks for p in nb.papers]
-    claims = [(p, c, v) for p in papers for c, v in judged[p.id]]
-    count = Counter(v.status for _, _, v in claims)
-    missing = sum(not judged[p.id] for p in papers)
-    title = {nb.name: nb.title for part in parts for nb in part.notebooks}
-    tiles = "".join(f'<li class="cl-{s.replace(" ", "-")}"><b>{count[s]}</b> {badge(s)}</li>' for s in STATUSES)
-    rows = "".join(_row(p, c, v, title[p.notebook]) for p, c, v in claims)
-    return "\n".join([
-        "---", "html_theme.sidebar_secondary.remove: true", "---", "# Scoreboard", "",
-        f"{len(papers)} papers are planned. Written so far: {len(papers) - missing}. **Missing: {missing}.** "
-        f"Every verdict below is computed from recorded runs by {doc('one rule', 'protocols')}, never typed.", "",
-        f'<ul class="tiles">{tiles}</ul>', "",
-        "Right of the upright line is as claimed; the dotted line is the smallest effect of interest (or the margin),",
-        "set before the first run; the bar is the 95 % interval over paired seeds.", "",
-        '<div class="wide" tabindex="0" role="region" aria-label="All claims with their verdicts">'
-        '<table id="claims"><thead><tr><th>Paper</th><th>Claim</th><th>Verdict</th><th>Effect</th>'
-        "<th>Seeds</th><th>Tier</th><th>Fidelity</th><th>Last run</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>", "",
-        "## What is missing", "",
-        "| part | chapters written | papers written | papers missing |", "|---|--:|--:|--:|",
-        *(_progress(part, judged) for part in parts), ""])
-
-
-def _row(p: Paper, c: Claim, v: Verdict, chapter: str) -> str:
-    mean = min((e.mean for e in v.effects), default="")
-    cells = [f'<a href="papers/{p.id}.html" title="{escape(p.title)}">{p.id}</a><small>{escape(chapter)}</small>',
-             f"{escape(c.says)}", badge(v), drawn(c, v) + effect(c, v), len(v.seeds) or "–", v.tier or "–", c.fidelity,
-             (v.utc or "–")[:10]]
-    keys = [p.id, c.says, STATUSES.index(v.status), mean, len(v.seeds), v.tier or "", c.fidelity, v.utc or ""]
-    tds = "".join(f'<td data-key="{escape(str(k))}">{cell}</td>' for k, cell in zip(keys, cells, strict=True))
-    return f'<tr data-status="{v.status}">{tds}</tr>'
-
-
-def _progress(part: Part, judged: Judged) -> str:
-    papers = [p for nb in part.notebooks for p in nb.papers]
-    done = sum(bool(judged[p.id]) for p in papers)
-    chapters = sum(any(judged[p.id] for p in nb.papers) for nb in part.notebooks)
-    return (f"| {doc(part.title, f'/{part.name}/index')} | {chapters} of {len(part.notebooks)} | "
-            f"{done} | {len(papers) - done} |")
 
 
 def toc(parts: Iterable[Part]) -> str:
@@ -331,6 +241,6 @@ def toc(parts: Iterable[Part]) -> str:
     chapters = [{"file": f"{part.name}/index",
                  "sections": [{"file": f"{part.name}/{nb.name}"} for nb in part.notebooks]} for part in parts]
     groups = [[{"file": name} for name in ("rerun", "protocols", "glossary")], chapters,
-              [{"file": name} for name in ("scoreboard", "bibliography")]]
+              [{"file": name} for name in ("scoreboard", "changes", "map", "timeline", "status", "bibliography")]]
     captioned = [{"caption": caption, "chapters": group} for caption, group in zip(GROUPS, groups, strict=True)]
     return yaml.safe_dump({"format": "jb-book", "root": "intro", "parts": captioned}, sort_keys=False)

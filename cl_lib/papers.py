@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("identity", "bound", "effect", "scaling", "cost", "no_worse", "equivalent")
 EXACT, MARGIN = ("identity", "bound"), ("no_worse", "equivalent")
 FIDELITIES = ("same", "scaled-down", "analogue")
-PAPER = {"id", "title", "authors", "year", "venue", "arxiv", "code", "idea", "headline", "departures", "claims"}, {"framework"}
+PAPER = {"id", "title", "authors", "year", "venue", "arxiv", "code", "idea", "headline", "departures", "claims"}, {"framework", "relations"}
 HEADLINE = {"says"}, {"value", "unit", "baseline"}
 CLAIM = {"id", "says", "where", "kind", "fidelity", "metric", "better"}, {"contrasts", "tolerance"}
 # A method as coordinates, after 2010.05113: of what the paper itself compares, the main choice. `none`: it has no such part.
@@ -61,6 +61,7 @@ FRAMEWORK = {
         "redundancy": "variances and correlations of the outputs",
         "classification": "cross-entropy to classes, codes or a teacher's outputs",
         "likelihood": "reconstruction, likelihood or noise prediction"}}
+RELATIONS = {"reduces_to": "reduces to", "builds_on": "builds on", "compared_with": "is compared with"}
 EVERYWHERE = {"other": "something else, or all of these", "none": "has no such part"}
 
 
@@ -113,6 +114,16 @@ class Paper:
     notebook: str
     part: str
     framework: dict[str, str] | None = None
+    relations: dict[str, tuple[str, ...]] = field(default_factory=dict)  # relation -> papers and landmarks
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A work that papers of the book start from, and that has no row of its own."""
+    id: str
+    title: str
+    year: int
+    arxiv: str | None
 
 
 @dataclass(frozen=True)
@@ -206,6 +217,12 @@ def _paper(row, notebook: str, part: str, path: Path) -> Paper:
         for axis, word in r["framework"].items():
             if word not in (valid := (*FRAMEWORK[axis], *EVERYWHERE)):
                 raise InputError(f"{at}: framework: {unknown(axis, word, valid)}")
+    if "relations" in r:
+        r["relations"] = _fields(r["relations"], path, f"relations of {r['id']}", set(), set(RELATIONS))
+        for name, others in r["relations"].items():
+            if not isinstance(others, list) or r["id"] in others or len(set(others)) != len(others):
+                raise InputError(f"{at}: {name} must be a list of other papers or landmarks, each once, not {others!r}")
+        r["relations"] = {name: tuple(others) for name, others in r["relations"].items()}
     claims = tuple(_claim(c, r["id"], path) for c in r["claims"])
     if len({c.id for c in claims}) != len(claims):
         raise InputError(f"{at}: two claims have the same id")
@@ -216,7 +233,8 @@ def _paper(row, notebook: str, part: str, path: Path) -> Paper:
 def book(root: Path = ROOT) -> tuple[Part, ...]:
     """Every part of the book with its notebooks, papers and claims, in reading order.
 
-    Raises: InputError naming file and line for a missing, unknown or malformed field, or an id used twice.
+    Raises: InputError naming file and line for a missing, unknown or malformed field, an id used twice, or a relation
+    to a paper that is neither in the book nor a landmark.
     """
     index = root / "data" / "book.yml"
     parts = []
@@ -232,7 +250,20 @@ def book(root: Path = ROOT) -> tuple[Part, ...]:
     ids = [paper.id for part in parts for nb in part.notebooks for paper in nb.papers]
     if len(ids) != len(set(ids)):
         raise InputError(f"{index.parent / 'papers'}: paper {next(i for i in ids if ids.count(i) > 1)!r} stands twice")
+    known = {*ids, *landmarks(root)}
+    for paper in (paper for part in parts for nb in part.notebooks for paper in nb.papers):
+        for other in (o for others in paper.relations.values() for o in others if o not in known):
+            path = index.parent / "papers" / f"{paper.notebook}.yml"
+            raise InputError(f"{path}: relations of {paper.id}: {unknown('paper', other, known)}")
     return tuple(parts)
+
+
+@lru_cache
+def landmarks(root: Path = ROOT) -> dict[str, Landmark]:
+    """The works outside the book that its papers start from; none where the project has no `data/landmarks.yml`."""
+    path = root / "data" / "landmarks.yml"
+    rows = _load(path) if path.exists() else []
+    return {r["id"]: Landmark(**_fields(r, path, "a landmark", {"id", "title", "year", "arxiv"})) for r in rows}
 
 
 def notebooks(root: Path = ROOT) -> dict[str, Notebook]:

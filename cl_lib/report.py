@@ -3,13 +3,16 @@ import copy
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from cl_lib import evidence, experiment, pages, papers, pictures
+import yaml
+
+from cl_lib import cards, evidence, experiment, history, maps, pages, papers, pictures, reading, scoreboard, status
 from cl_lib.errors import InputError
 from cl_lib.papers import ROOT, Notebook, Paper
 
@@ -25,19 +28,23 @@ FIRST = """<!doctype html>
 """
 FOLDED = {"parameters": "the parameters of this run", "oracle": "the checks that must hold exactly",
           "experiment": "how the arms are measured"}
+GLUED = re.compile(r"\{glue:\w+\}`([\w-]+\.[\w-]+)[^`]*`")  # a number that the text quotes; first its claim
+NOT_MEASURED = '<span class="cl-badge cl-missing">not measured yet</span>'
 CLAIM_LINES = 8  # a claim cell that is longer draws a figure of its own, and is folded
 
 Files = dict[str, str | bytes]  # path in the sources -> content
 
 
-def build(strict: bool = True, *, root: Path = ROOT, out: Path | None = None) -> Path:
+def build(strict: bool = True, *, root: Path = ROOT, out: Path | None = None, repository: str | None = None) -> Path:
     """Build the site and return its folder; a page that has not changed since the last time is not built again.
+
+    `repository`: the public address, to which Colab and Binder lead; default: `repository.url` of `_config.yml`.
 
     Raises: InputError when the builder fails or, with `strict`, when a page has a warning (a dead reference, say).
     """
     begin = time.monotonic()
     out = out or root / "build"
-    source, html = site(out / "src", root=root), out / "site"
+    source, html = site(out / "src", root=root, repository=repository), out / "site"
     _mathjax(html / "_static" / "mathjax")
     known = out / ("doctrees" if strict else "doctrees-lenient")
     arguments = dict(
@@ -55,37 +62,68 @@ def build(strict: bool = True, *, root: Path = ROOT, out: Path | None = None) ->
     return html
 
 
-def site(out: Path = ROOT / "build" / "src", *, root: Path = ROOT) -> Path:
+def site(out: Path = ROOT / "build" / "src", *, root: Path = ROOT, repository: str | None = None) -> Path:
     """Write the sources of the site to `out`: the book's own pages, notebooks with their verdicts, generated pages.
 
     A file is touched only when its content changes, and one that no longer belongs is removed.
     """
-    parts = papers.book(root)
+    repository = repository or address(root)
+    parts, known, landmarks = papers.book(root), papers.papers(root), papers.landmarks(root)
     notebooks = {nb.name: _read(root / nb.path) for nb in papers.notebooks(root).values() if (root / nb.path).exists()}
     written = {p for content in notebooks.values() for p in sections(content)}
-    judged = {p.id: judge(p, root) for p in papers.papers(root).values()}
+    rows = {id: evidence.rows(id, root / "data" / "results") for id in known}
+    judged = {p.id: judge(p, rows[p.id]) for p in known.values()}
+    claims = {c.name: c for p in known.values() for c in p.claims}
+    histories = {name: history.history(c, rows[c.paper]) for name, c in claims.items()}
+    terms = reading.terms((root / "book" / "glossary.md").read_text(encoding="utf8"))
+    table = scoreboard.records(parts, judged)
+
     files = _own_pages(root / "book", {"<!-- verdict legend -->": pages.legend(),
-                                       "<!-- parts -->": pages.overview(parts, written)})
-    files |= {"_toc.yml": pages.toc(parts), "scoreboard.md": pages.scoreboard(parts, judged),
+                                       "<!-- parts -->": pages.overview(parts, written)}, terms)
+    files |= {"_toc.yml": pages.toc(parts), "scoreboard.md": scoreboard.page(parts, judged),
+              scoreboard.CSV: scoreboard.as_csv(table), scoreboard.JSON: scoreboard.as_json(table),
+              "changes.md": history.page(claims, histories), history.FEED: history.feed(claims, histories),
+              "map.md": maps.map_page(parts, judged, landmarks), "timeline.md": maps.timeline_page(parts, judged),
+              "status.md": status.page(parts, judged, rows, written),
               "bibliography.md": pages.bibliography(parts), "references.bib": pages.bibtex(parts)}
     for part in parts:
         files[f"{part.name}/index.md"] = pages.part_page(part, written, judged)
         for nb in part.notebooks:
-            if nb.name in notebooks:
-                files[f"{part.name}/{nb.name}.ipynb"] = stage(notebooks[nb.name], nb, judged)
+            shown: dict[str, list[str]] = {}
+            if content := notebooks.get(nb.name):
+                opening = _opening(content, nb, written) + status.run_box(nb, rows, repository)
+                files[f"{part.name}/{nb.name}.ipynb"] = stage(content, nb.name, terms, nb, judged, opening)
+                for claim, figures in cards.figures(content).items():
+                    for i, figure in enumerate(figures, 1):
+                        files[f"papers/figures/{claim}-{i}.png"] = figure.png
+                        shown.setdefault(claim, []).append(
+                            f"```{{image}} figures/{claim}-{i}.png\n:alt: {' '.join(figure.alt.split())}\n```\n")
             else:
                 files[f"{part.name}/{nb.name}.md"] = pages.stub(nb, part, judged)
             for p in nb.papers:
-                files[f"papers/{p.id}.md"] = pages.card(p, nb, part, judged[p.id], p.id in written)
+                files[f"papers/{p.id}.md"] = cards.card(
+                    p, nb, part, judged[p.id], p.id in written, histories=histories, rows=rows[p.id], shown=shown,
+                    kin=cards.neighbours(p, known, landmarks))
     _write(out, files)
     return out
 
 
-def judge(paper: Paper, root: Path = ROOT) -> tuple[tuple[papers.Claim, evidence.Verdict], ...]:
-    """The claims of a paper with their verdicts, stale where the code has moved since."""
-    rows = evidence.rows(paper.id, root / "data" / "results")
+def address(root: Path = ROOT) -> str | None:
+    """The public address of the repository, where `_config.yml` names one."""
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf8"))
+    return (config.get("repository") or {}).get("url")
+
+
+def judge(paper: Paper, rows: list[dict]) -> tuple[tuple[papers.Claim, evidence.Verdict], ...]:
+    """The claims of a paper with the verdicts of its rows, stale where the code has moved since."""
     code = experiment.current_code(paper) if rows else None
     return tuple((c, evidence.verdict(c, rows, code=code)) for c in paper.claims)
+
+
+def _opening(content: dict, nb: Notebook, written: set[str]) -> str:
+    """What stands under the title of a chapter: how much there is to read."""
+    return (f'<p class="chapter-facts">About {reading.minutes(content["cells"])} minutes to read · '
+            f"{sum(p.id in written for p in nb.papers)} of {len(nb.papers)} papers written</p>")
 
 
 def sections(content: dict) -> list[str]:
@@ -93,27 +131,39 @@ def sections(content: dict) -> list[str]:
     return list(dict.fromkeys(tag[6:] for cell in content["cells"] for tag in _tags(cell) if tag.startswith("paper:")))
 
 
-def stage(content: dict, nb: Notebook | None = None, judged: pages.Judged | None = None) -> str:
-    """A notebook as the site shows it: alternative texts where the page looks for them, verdicts under the headings,
-    technical cells folded, nothing that a terminal printed to stderr, and its missing papers listed at the end.
+def stage(content: dict, name: str, terms: list[str], nb: Notebook | None = None, judged: pages.Judged | None = None,
+          opening: str = "") -> str:
+    """A notebook as the site shows it: `opening` under its title, verdicts under the headings, equations numbered, glossary
+    terms linked where they first stand, alternative texts where the page looks for them, technical cells folded, nothing
+    that a terminal printed to stderr, and its missing papers listed at the end.
     """
     content = copy.deepcopy(content)
-    cells, seen = [], set()
+    cells, seen, equations, unlinked = [], set(), 1, reading.patterns(terms)
     for cell in content["cells"]:
         tags = _tags(cell)
         paper = next((tag[6:] for tag in tags if tag.startswith("paper:")), None)
         if cell["cell_type"] == "code":
             cells += _code(cell, _fold(cell, tags, nb))
             continue
+        source, equations = reading.number_equations("".join(cell["source"]), name, equations)
+        source = _unmeasured(reading.link_terms(source, unlinked), judged or {})
+        if opening:
+            source, opening = _below_heading(source, opening), ""
         if judged and paper in judged and paper not in seen:
             seen.add(paper)
-            cell["source"] = _with_verdicts("".join(cell["source"]), paper, judged)
-        cells.append(cell)
+            source = _below_heading(source, cards.section_row(paper, judged[paper]), anchor=f"{paper}-section")
+        cells.append({**cell, "source": source})
     if nb and judged and (missing := [p for p in nb.papers if p.id not in sections(content)]):
         cells.append({"cell_type": "markdown", "id": "planned", "metadata": {}, "source": pages.rest(missing, judged)})
     content["cells"] = cells
     content["metadata"].setdefault("language_info", {"name": "python"})
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _unmeasured(source: str, judged: pages.Judged) -> str:
+    """`source` with the numbers of claims that have no evidence yet shown as such, where the text quotes them."""
+    without = {c.name for claims in judged.values() for c, v in claims if v.tier is None}
+    return GLUED.sub(lambda m: NOT_MEASURED if m[1] in without else m[0], source)
 
 
 def _fold(cell: dict, tags: list[str], nb: Notebook | None) -> str | None:
@@ -129,13 +179,11 @@ def _tags(cell: dict) -> list[str]:
     return cell["metadata"].get("tags", [])
 
 
-def _with_verdicts(source: str, paper: str, judged: pages.Judged) -> str:
-    """The opening cell of a section, with an anchor above its heading and the verdicts under it."""
+def _below_heading(source: str, html: str, anchor: str = "") -> str:
+    """`source` with a line of HTML under its first heading, and an anchor above that."""
     lines = source.split("\n")
-    heading = next((i for i, line in enumerate(lines) if line.startswith("#")), -1)
-    row = pages.section_row(paper, judged[paper])
-    return "\n".join([*lines[:max(heading, 0)], f"({paper}-section)=", *lines[max(heading, 0):heading + 1], "", row, "",
-                      *lines[heading + 1:]])
+    at = max(next((i for i, line in enumerate(lines) if line.startswith("#")), -1), 0)
+    return "\n".join([*lines[:at], *([f"({anchor})="] if anchor else []), lines[at], "", html, "", *lines[at + 1:]])
 
 
 def _code(cell: dict, fold: str | None) -> list[dict]:
@@ -172,7 +220,7 @@ def _read(path: Path) -> dict:
     return content
 
 
-def _own_pages(book: Path, fillings: dict[str, str]) -> Files:
+def _own_pages(book: Path, fillings: dict[str, str], terms: list[str]) -> Files:
     """What is written by hand at the top of the book and under _static; computed parts go where a mark stands."""
     def filled(text: str) -> str:
         for mark, filling in fillings.items():
@@ -188,7 +236,7 @@ def _own_pages(book: Path, fillings: dict[str, str]) -> Files:
         for cell in content["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = filled("".join(cell["source"]))
-        files[path.name] = stage(content)
+        files[path.name] = stage(content, path.stem, terms)
     for path in sorted(p for p in (book / "_static").rglob("*") if p.is_file()):
         files[path.relative_to(book).as_posix()] = path.read_bytes()
     return files

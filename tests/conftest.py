@@ -13,3 +13,11 @@ def results(tmp_path, monkeypatch):
     """A results folder of the test's own."""
     monkeypatch.setenv("CL_RESULTS", str(tmp_path / "results"))
     return tmp_path / "results"
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """The site, built strictly; quick when little has changed since the last time."""
+    from cl_lib import report
+
+    return report.build(strict=True)

@@ -37,6 +37,14 @@ def test_places_hold_every_paper_once():
         papers.places("positives", "losses")
 
 
+def test_most_papers_say_what_they_start_from_and_no_landmark_is_idle():
+    related = [p for p in papers.papers().values() if p.relations]
+    assert len(related) > 150
+    named = {other for p in related for others in p.relations.values() for other in others}
+    assert set(papers.landmarks()) <= named and not set(papers.landmarks()) & set(papers.papers())
+    assert papers.paper("esimcse").relations["reduces_to"] == ("simcse",)
+
+
 GOOD = """\
 - id: demo
   title: A demo
@@ -69,6 +77,7 @@ def registry(tmp_path):
         (tmp_path / "data/book.yml").write_text(
             "- {name: part, title: Part, intro: '', notebooks: [{name: demo-notebook, title: Demo}]}\n")
         (tmp_path / "data/papers/demo-notebook.yml").write_text(text)
+        (tmp_path / "data/landmarks.yml").write_text("- {id: simclr, title: SimCLR, year: 2020, arxiv: null}\n")
         papers.book.cache_clear()
         return tmp_path
 
@@ -102,6 +111,9 @@ def test_the_place_in_the_framework_may_be_missing(registry):
     ("  claims:", "  title: Again\n  claims:", r"yml:1: .*'title' stands twice"),
     ("  title: A demo", "  title: [", r"yml:\d+: not valid YAML"),
     ("loss: softmax", "loss: sofmax", r"yml:1: paper demo: framework: unknown loss 'sofmax'; did you mean 'softmax'"),
+    ("  idea:", "  relations: {extends: [simclr]}\n  idea:", r"yml:\d+: relations of demo: unknown field 'extends'"),
+    ("  idea:", "  relations: {builds_on: [simcrl]}\n  idea:", r"relations of demo: unknown paper 'simcrl'; did you mean 'simclr'"),
+    ("  idea:", "  relations: {builds_on: [demo]}\n  idea:", r"paper demo: builds_on must be a list of other papers"),
     ("negatives: batch", "negatives: labels", r"framework: unknown negatives 'labels'"),
     (", loss: softmax", "", r"framework of demo: missing field 'loss'"),
     ("loss: softmax", "loss: softmax, view: none", r"framework of demo: unknown field 'view'"),

@@ -1,4 +1,7 @@
 """The generated pages say what the registry and the rows say, and staging changes nothing else."""
+import csv
+import io
+import itertools
 import json
 import re
 import shutil
@@ -11,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cl_lib import evidence, experiment, figures, pages, papers, report
+from cl_lib import cards, evidence, experiment, figures, history, maps, pages, papers, reading, report, scoreboard, status
 from cl_lib.errors import InputError
 from cl_lib.papers import ROOT
 
@@ -93,6 +96,10 @@ def root(tmp_path, monkeypatch):
     papers.book.cache_clear()
 
 
+def judged(root, paper):
+    return report.judge(papers.paper(paper, root), evidence.rows(paper, root / "data/results"))
+
+
 def read(root):
     out = report.site(root / "build/src", root=root)
     return {p.relative_to(out).as_posix(): p.read_text(errors="ignore") for p in out.rglob("*") if p.is_file()}
@@ -117,7 +124,7 @@ def test_missing_papers_say_so_and_are_counted(root):
 
 def test_verdicts_on_card_scoreboard_and_section_are_those_of_the_rule(root):
     found = read(root)
-    verdicts = dict((c.id, v) for c, v in report.judge(papers.paper("dcl", root), root))
+    verdicts = dict((c.id, v) for c, v in judged(root, "dcl"))
     assert [v.status for v in verdicts.values()] == ["reproduced", "reproduced", "no evidence"]
     assert verdicts["small-batch"].stale  # the rows carry another code hash than the notebook
     cells = json.loads(found["foundations/objectives.ipynb"])["cells"]
@@ -216,7 +223,130 @@ def test_bibtex_is_read_back_by_a_bibtex_reader():
 def test_scoreboard_is_a_well_formed_table(root):
     html = re.search(r"<table.*</table>", read(root)["scoreboard.md"])[0]
     table = ElementTree.fromstring(html.replace("<br>", "<br/>"))
-    assert {len(row) for row in table.iter("tr")} == {8} and len(list(table.iter("tr"))) == 1 + 3
+    assert {len(row) for row in table.iter("tr")} == {8} and len(list(table.iter("tr"))) == 1 + 3 + 2
+    assert [row.get("data-status") for row in table.iter("tr")][1:] == [
+        "reproduced", "reproduced", "no evidence", "not written", "not written"]
+
+
+def test_the_table_as_data_gives_each_contrast_a_line_and_no_infinite_number(root):
+    found = read(root)
+    records = json.loads(found[scoreboard.JSON], parse_constant=pytest.fail)
+    assert [r["claim"] for r in records] == ["dcl.small-batch", "dcl.exact", "dcl.untried", None, None]
+    assert records[0]["effects"][0]["mean"] == pytest.approx(0.025) and records[0]["stale"] and records[0]["seeds"] == 5
+    lines = list(csv.DictReader(io.StringIO(found[scoreboard.CSV])))
+    assert len(lines) == 5 and float(lines[0]["mean"]) == pytest.approx(0.025) and lines[3]["verdict"] == "not written"
+    assert scoreboard._finite(-float("inf")) is None
+
+
+def test_five_hundred_claims_make_a_page_of_less_than_a_megabyte_and_a_half(root):
+    claim, verdict = judged(root, "dcl")[0]
+    parts = papers.book(root)
+    html = scoreboard.page(parts, {"dcl": ((claim, verdict),) * 500, "cacr": (), "simcse": ()})
+    assert html.count("<tr data-status=") == 502 and len(html) < 1.0e6
+
+
+def test_a_failed_run_and_a_missing_section_are_shown(root):
+    path = root / "data/results/objectives/dcl.jsonl"
+    failed = {**json.loads(path.read_text().splitlines()[0]), "seed": 9, "value": None, "error": "diverged"}
+    with open(path, "a") as file:
+        file.write(json.dumps(failed) + "\n")
+    found = read(root)
+    for page in ("scoreboard.md", "papers/dcl.md", "status.md"):
+        assert "cl-badge cl-failed" in found[page], page
+    (root / "book/foundations/objectives.ipynb").unlink()
+    assert "its section does not exist yet" in read(root)["papers/dcl.md"]
+
+
+def test_history_is_what_the_rule_said_after_each_recording():
+    contrast = papers.Contrast("dcl", "info_nce", min_effect=0.01)
+    claim = papers.Claim("dcl", "x", "says", "abstract", "effect", "same", "accuracy", "higher", (contrast,))
+    first = rows("dcl.x", [0.001, -0.002, 0.003])
+    again = [{**r, "code": "new", "utc": "2026-02-03T00:00:00+00:00"} for r in rows("dcl.x", [0.02, 0.03, 0.025])]
+    same = [{**r, "utc": "2026-03-04T00:00:00+00:00"} for r in again]
+    entries = history.history(claim, [*first, *again, *same])
+    assert [(e.utc[:7], e.verdict.status) for e in entries] == [("2026-01", "not separated"), ("2026-02", "reproduced")]
+    found = history.changes({"dcl.x": entries})
+    assert [(now.verdict.status, before and before.status) for _, now, before in found] == [
+        ("reproduced", "not separated"), ("not separated", None)]
+    page, feed = history.page({"dcl.x": claim}, {"dcl.x": entries}), history.feed({"dcl.x": claim}, {"dcl.x": entries})
+    assert page.index("2026-02-03") < page.index("2026-01-02") and "→" in page
+    root = ElementTree.fromstring(feed.encode())
+    atom = {"a": history.ATOM}
+    assert [e.findtext("a:title", "", atom) for e in root.findall("a:entry", atom)] == [
+        "dcl.x: not separated → reproduced", "dcl.x: not separated"]
+    assert len({e.findtext("a:id", "", atom) for e in root.findall("a:entry", atom)}) == 2
+
+
+def test_a_card_holds_figures_history_cost_neighbours_and_a_reference(root):
+    registry = root / "data/papers/objectives.yml"
+    entries = yaml.safe_load(registry.read_text())
+    entries[1]["relations"] = {"reduces_to": ["dcl"]}
+    registry.write_text(yaml.safe_dump(entries))
+    book = json.loads((root / "book/foundations/objectives.ipynb").read_text())
+    shown = {"output_type": "display_data", "metadata": {},
+             "data": {"text/html": '<div class="cl-verdict">', "text/plain": "dcl.exact: reproduced"}}
+    book["cells"][5]["source"] = 'run.claim("dcl.small-batch", arms, measure)'
+    book["cells"][5]["outputs"] = [image("first alt"), shown, image("second alt")]
+    (root / "book/foundations/objectives.ipynb").write_text(json.dumps(book))
+    papers.book.cache_clear()
+    found = read(root)
+    card = found["papers/dcl.md"]
+    assert card.index("figures/dcl.small-batch-1.png") < card.index("figures/dcl.exact-1.png")
+    assert {"papers/figures/dcl.small-batch-1.png", "papers/figures/dcl.exact-1.png"} <= set(found)
+    assert '<time datetime="2026-01-02T03:04:05+00:00">' in card and "took 8 min (15 rows" in card
+    assert "Reduces to this: [Title of cacr" in card and "Reduces to: [Title of dcl" in found["papers/cacr.md"]
+    assert "```bibtex\n@misc{dcl," in card and "[Title of cacr" in card.splitlines()[-1]
+
+
+def test_the_map_puts_no_two_works_on_one_place_and_draws_each_relation_once():
+    book = papers.papers()
+    g = maps.graph(book.values(), papers.landmarks())
+    at = maps.layout(tuple(sorted(tuple(sorted(e)) for e in g.edges)))
+    assert set(at) == set(g) and all(0 < x < maps.WIDTH and 0 < y < maps.HEIGHT for x, y in at.values())
+    places = sorted(at.values())
+    assert min((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 for a, b in itertools.combinations(places, 2)) > 8 ** 2
+    svg = maps.drawing(papers.book(), {p: () for p in book}, papers.landmarks())
+    tree = ElementTree.fromstring(svg)
+    assert len(list(tree.iter("path"))) == g.number_of_edges()
+    assert {a.get("href") for a in tree.iter("a")} == {f"papers/{n}.html" for n in g if n in book}
+
+
+def test_glossary_terms_are_linked_once_in_plain_text_and_nowhere_else():
+    names = reading.terms("Text.\n:::{glossary}\ntemperature\n  A number.\n\nhard negative\n  A.\n\nnegative\n  B.\n\ncontrast\n  C.\n:::\n")
+    assert names == ["temperature", "hard negative", "negative", "contrast"]
+    source = ("# The temperature\n\n`temperature` $temperature$ [temperature](#x). Hard\nnegatives at a low temperature; "
+              "a negative number, a negative; temperature, contrast.\n")
+    unlinked = reading.patterns(names)
+    linked = reading.link_terms(source, unlinked)
+    assert linked == ("# The temperature\n\n`temperature` $temperature$ [temperature](#x). {term}`Hard\nnegatives <hard negative>` "
+                      "at a low {term}`temperature`; a negative number, a {term}`negative`; temperature, contrast.\n")
+    assert not unlinked and reading.link_terms(source, unlinked) == source
+    assert reading.link_terms("{term}`Low temperature <temperature>`, temperature", reading.patterns(names)).count("{term}") == 1
+
+
+def test_displayed_equations_get_a_number_to_refer_to_and_keep_their_own_label():
+    source = "$$\na\n$$\n\n$$ b $$\n\n$$c$$ (mine)\n"
+    assert reading.number_equations(source, "nb", 3) == ("$$\na\n$$ (nb-eq-3)\n\n$$ b $$ (nb-eq-4)\n\n$$c$$ (mine)\n", 5)
+
+
+def test_a_number_without_evidence_is_shown_as_such_and_a_mistyped_one_is_left_to_fail(root):
+    book = json.loads((root / "book/foundations/objectives.ipynb").read_text())
+    book["cells"][-1]["source"] = "By {glue:text}`dcl.untried.mean:.2f`, {glue:text}`dcl.small-batch.mean`, {glue:text}`dcl.typo.mean`."
+    (root / "book/foundations/objectives.ipynb").write_text(json.dumps(book))
+    source = json.loads(read(root)["foundations/objectives.ipynb"])["cells"][-2]["source"]
+    assert source.startswith("By <span") and "not measured yet</span>, {glue:text}`dcl.small-batch.mean`, {glue:text}`dcl.typo" in source
+
+
+def test_a_chapter_offers_colab_and_binder_where_the_repository_has_an_address(root):
+    nb = papers.notebook("objectives", root)
+    with_address = status.run_box(nb, {}, "https://github.com/someone/book")
+    assert "colab.research.google.com/github/someone/book/blob/main/book/foundations/objectives.ipynb" in with_address
+    assert "mybinder.org/v2/gh/someone/book/HEAD?urlpath=lab/tree/book/foundations/objectives.ipynb" in with_address
+    without = status.run_box(nb, {}, None)
+    assert "colab.research" not in without and "need a public address" in without
+    page = json.loads(read(root)["foundations/objectives.ipynb"])["cells"][0]["source"]
+    assert page.index("# Rewriting") < page.index("minutes to read") < page.index("Run this chapter") < page.index("Text.")
+    assert set(status.PARAMETERS) == {"tier", "seeds", "device", "papers", "settings"}
 
 
 def test_show_carries_its_alternative_text_and_refuses_an_empty_one(monkeypatch):
@@ -265,6 +395,6 @@ def test_the_framework_lists_every_paper_once_and_leads_to_its_card():
     assert ElementTree.fromstring(html).tag == "div"
     nb = papers.notebook("sentence-views")
     part = next(p for p in papers.book() if p.name == nb.part)
-    card = pages.card(papers.paper("simcse"), nb, part, [], written=True)
+    card = cards.card(papers.paper("simcse"), nb, part, [], True, histories={}, rows=[], shown={}, kin="")
     assert ("[the framework](#crl-framework): positives **transformation**, negatives **batch**, encoder **shared**, "
             "head **projection**, loss **softmax**.") in card

@@ -1,7 +1,9 @@
 """The built site: strict, complete and closed: it asks no other server for anything, and its links lead somewhere."""
+import csv
+import functools
+import gzip
+import json
 import re
-import shutil
-import subprocess
 from collections import defaultdict
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from cl_lib import papers, report
+from cl_lib import export, papers
+from cl_lib.errors import InputError
 from cl_lib.papers import ROOT
 
 FETCHED = {("script", "src"), ("img", "src"), ("img", "srcset"), ("link", "href"), ("iframe", "src"), ("source", "src"),
@@ -47,12 +50,6 @@ def foreign(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def site() -> Path:
-    """The site, built strictly; quick when little has changed since the last time."""
-    return report.build(strict=True)
-
-
-@pytest.fixture(scope="module")
 def found(site) -> dict[Path, Page]:
     return {path: Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
 
@@ -61,7 +58,8 @@ def test_every_paper_part_and_chapter_is_a_page(site):
     wanted = {f"papers/{p}.html" for p in papers.papers()}
     wanted |= {f"{nb.part}/{nb.name}.html" for nb in papers.notebooks().values()}
     wanted |= {f"{part.name}/index.html" for part in papers.book()}
-    wanted |= {f"{n}.html" for n in ("index", "intro", "rerun", "protocols", "glossary", "scoreboard", "bibliography")}
+    wanted |= {f"{n}.html" for n in ("index", "intro", "rerun", "protocols", "glossary", "scoreboard", "changes", "map",
+                                           "timeline", "status", "bibliography")}
     assert not {w for w in wanted if not (site / w).is_file()}
 
 
@@ -116,7 +114,32 @@ def test_a_page_stands_for_each_count_on_the_scoreboard(site, found):
     text = (site / "scoreboard.html").read_text(encoding="utf8")
     missing = sum(not p.claims for p in papers.papers().values())
     assert f"{len(papers.papers())} papers are planned" in text and f"Missing: {missing}." in text
-    assert text.count('<tr data-status="') == sum(len(p.claims) for p in papers.papers().values())
+    assert text.count('<tr data-status="') == sum(len(p.claims) or 1 for p in papers.papers().values())
+    records = json.loads((site / "_static/scoreboard.json").read_text(encoding="utf8"))
+    assert {r["paper"] for r in records} == set(papers.papers())
+    with open(site / "_static/scoreboard.csv", encoding="utf8", newline="") as file:
+        assert {r["claim"] for r in csv.DictReader(file)} - {""} == {r["claim"] for r in records} - {None}
+
+
+def test_every_paper_is_on_the_timeline_and_each_joined_one_on_the_map(found, site):
+    cards = {f"papers/{p}.html" for p in papers.papers()}
+    assert cards <= set(found[site / "timeline.html"].links) and cards <= {
+        link.partition("#")[0] for link in found[site / "map.html"].links}
+
+
+@functools.lru_cache
+def sent(path: Path) -> int:
+    """Bytes of a file as a web server sends it, compressed."""
+    return len(gzip.compress(path.read_bytes(), 6))
+
+
+def test_no_page_weighs_more_than_a_megabyte_and_a_half(found):
+    """With all it fetches; MathJax, which every page shares and a browser keeps, aside."""
+    def weight(path: Path, page: Page) -> int:
+        fetched = {(path.parent / unquote(urlsplit(url).path)).resolve() for url in page.fetched if not url.startswith("data:")}
+        return sent(path) + sum(sent(f) for f in fetched if f.is_file() and "mathjax" not in f.parts)
+
+    assert not {p.name: w for p, page in found.items() if (w := weight(p, page)) > 1.5e6}
 
 
 def test_the_site_says_nothing_of_the_machine_it_was_built_on(site):
@@ -124,15 +147,11 @@ def test_the_site_says_nothing_of_the_machine_it_was_built_on(site):
     assert not told
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
-def test_a_browser_renders_formulas_and_the_filter_without_a_network(site, tmp_path):
-    def dom(page: str) -> str:
-        return subprocess.run(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-             "--disable-sync", "--disable-background-networking", "--disable-component-update",
-             "--host-resolver-rules=MAP * ~NOTFOUND",
-             f"--user-data-dir={tmp_path}", "--virtual-time-budget=8000", "--dump-dom", (site / page).as_uri()],
-            capture_output=True, text=True, timeout=60).stdout
-
-    assert dom("protocols.html").count("<mjx-container") >= 10
-    assert ('class="filters"' in dom("scoreboard.html")) == any(p.claims for p in papers.papers().values())
+def test_a_chapter_exports_as_one_file_that_needs_no_other(site, tmp_path):
+    file = export.chapter(papers.notebook("objectives"), site, tmp_path / "chapter.html")
+    page = Page(file)
+    assert page.fetched and all(url.startswith("data:image/png;base64,") for url in page.fetched)
+    assert all(foreign(link) or link[1:] in page.ids for link in page.links)
+    assert "Decoupled Contrastive Learning" in file.read_text(encoding="utf8") and not page.speechless
+    with pytest.raises(InputError, match="not built yet; run"):
+        export.chapter(papers.notebook("objectives"), tmp_path)
