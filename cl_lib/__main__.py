@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("--lenient", action="store_true", help="do not treat warnings as errors")
     one.set_defaults(call=_report)
     one = commands.add_parser("profile", help="time and memory on this machine, beside other libraries")
-    one.add_argument("what", help="losses or views")
+    one.add_argument("what", help="losses, views, pieces (of a batch) or kernels (on a GPU)")
     one.set_defaults(call=_profile)
     options = parser.parse_args(arguments)
     try:
@@ -204,8 +204,8 @@ def _report(options) -> int:
 
 
 def _profile(options) -> int:
-    if options.what not in ("losses", "views"):
-        raise unknown("profile", options.what, ("losses", "views"))
+    if options.what not in (profiles := ("losses", "views", "pieces", "kernels")):
+        raise unknown("profile", options.what, profiles)
     rows = getattr(importlib.import_module(f"cl_lib.profiling.{options.what}"), options.what)()
     names = list(rows[0])
     cells = [names, *([_cell(r.get(n)) for n in names] for r in rows)]

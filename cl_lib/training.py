@@ -11,6 +11,7 @@ from cl_lib import distributed
 from cl_lib.errors import InputError, unknown
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
+Outputs = torch.Tensor | tuple[torch.Tensor, ...]
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -62,8 +63,8 @@ def train(model: nn.Module, loss: Callable[[torch.Tensor], torch.Tensor], batche
     return history
 
 
-def in_pieces(encode: Callable[..., torch.Tensor | tuple[torch.Tensor, ...]], *inputs: Sequence, size: int,
-              generators: Sequence[torch.Generator] = (), modules: Sequence[nn.Module] = ()) -> torch.Tensor | tuple[torch.Tensor, ...]:
+def in_pieces(encode: Callable[..., Outputs], *inputs: Sequence, size: int, generators: Sequence[torch.Generator] = (),
+              modules: Sequence[nn.Module] = ()) -> Outputs:
     """`encode(*inputs)` with the memory of `size` items (gradient caching): no batch is too large for its encoder.
 
     `encode` runs over pieces of the inputs and keeps its outputs alone. The backward of whatever loss follows first finds
