@@ -39,9 +39,11 @@ def positive(name: str, value: float) -> None:
 
 def number(name: str, value: float | torch.Tensor) -> None:
     """Require one finite number, or a tensor that holds one."""
-    if isinstance(value, torch.Tensor) and value.numel() != 1:
-        raise InputError(f"{name} must be one number, not of shape {tuple(value.shape)}")
-    if isinstance(value, bool) or not isinstance(value, (int, float, torch.Tensor)) or not math.isfinite(value):
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise InputError(f"{name} must be one number, not of shape {tuple(value.shape)}")
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise InputError(f"{name} must be a finite number, not {value!r}")
 
 

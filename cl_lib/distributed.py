@@ -223,7 +223,7 @@ class _Gather(torch.autograd.Function):
 def _pairs(name: str, a: torch.Tensor, other: str, b: torch.Tensor, tau: float | torch.Tensor, anchors: int, normalize: bool):
     """Two checked sets of embeddings in at least float32, of unit norm when asked."""
     checks.embeddings(name, a, at_least=0)
-    checks.embeddings(other, b, like=(name, a))
+    checks.embeddings(other, b, like=(name, a), at_least=0)
     checks.temperature(tau, anchors)
     a, b = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in (a, b))
     return (F.normalize(a, dim=1), F.normalize(b, dim=1)) if normalize else (a, b)

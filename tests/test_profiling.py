@@ -22,7 +22,8 @@ def test_the_peak_of_a_child_does_not_begin_with_its_parents():
     assert peak_mb() > 300
     before, more = map(float, subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True,
                                              check=True).stdout.split())
-    assert before < 200 <= more < 210 and len(ballast)
+    # a page or two that the child had let go of before it looked are part of the 200
+    assert before < 199 < more < 210 and len(ballast)
 
 
 def test_a_step_in_pieces_is_measured():

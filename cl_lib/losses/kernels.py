@@ -140,7 +140,7 @@ def _products(a, b, rows, columns, n, m, d, ROWS: tl.constexpr, COLUMNS: tl.cons
     s = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     for first in range(0, d, DEPTH):
         at = first + tl.arange(0, DEPTH)
-        s = _dot(_rows_of(a, rows, at, n, d), tl.trans(_rows_of(b, columns, at, m, d)), s, UPCAST, "ieee")
+        s = _dot(_rows_of(a, rows, at, n, d), tl.trans(_rows_of(b, columns, at, m, d)), s, UPCAST, "tf32x3")
     return s
 
 
@@ -159,7 +159,7 @@ def _forward(q, k, inverse, skip, out, n, m, d, LN_2: tl.constexpr, SKIPS: tl.co
         columns = first + tl.arange(0, COLUMNS)
         if ALL:
             right = _rows_of(k, columns, tl.arange(0, DEPTH), m, d)
-            s = _dot(left, tl.trans(right), tl.zeros((ROWS, COLUMNS), dtype=tl.float32), UPCAST, "ieee")
+            s = _dot(left, tl.trans(right), tl.zeros((ROWS, COLUMNS), dtype=tl.float32), UPCAST, "tf32x3")
         else:
             s = _products(q, k, rows, columns, n, m, d, ROWS, COLUMNS, DEPTH, UPCAST)
         s = tl.where((columns < m)[None, :], s * by[:, None], -float("inf"))
@@ -196,7 +196,7 @@ def _backward(a, b, inverse, scale, shift, skip, grad, n, m, d, SKIPS: tl.conste
         there = columns < m
         right = _rows_of(b, columns, at, m, d)
         if ALL:
-            s = _dot(left, tl.trans(right), tl.zeros((ROWS, COLUMNS), dtype=tl.float32), UPCAST, "ieee")
+            s = _dot(left, tl.trans(right), tl.zeros((ROWS, COLUMNS), dtype=tl.float32), UPCAST, "tf32x3")
         else:
             s = _products(a, b, rows, columns, n, m, d, ROWS, COLUMNS, DEPTH, UPCAST)
         if FROM_ROWS:

@@ -14,7 +14,7 @@ from support.kernel_checks import CASES
 pytest.importorskip("triton")
 TESTS = Path(__file__).resolve().parent.parent
 # of a gradient's largest entry: what the dtype of the inputs leaves of their gradient
-ROUNDING = {"float32": 2e-5, "float16": 1e-3, "bfloat16": 8e-3}
+ROUNDING = {"float32": 2e-5, "float16": 1e-3, "bfloat16": 1.5e-2}
 
 
 @pytest.fixture(scope="module")

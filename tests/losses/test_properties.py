@@ -67,14 +67,15 @@ def test_denominators_agree_at_any_dtype_mask_and_block(n, m, d, dtype, tau, eac
     k = q if same else draw(m, d, seed=seed + 1, dtype=dtype)
     g = torch.Generator().manual_seed(seed)
     skip = torch.stack([torch.randperm(len(k), generator=g)[:skips] for _ in range(n)]) if 0 < skips < len(k) else None
-    t = tau * (0.5 + torch.rand(n, generator=g, dtype=torch.float64)) if each else tau
+    t = tau * (0.5 + torch.rand(n, generator=g, dtype=torch.float64)) if each else torch.tensor(tau, dtype=torch.float64)
+    t = t.to(dtype).double()  # the blockwise form reads it in the dtype of the queries
     q64 = q.detach().double().requires_grad_()
     k64 = q64 if same else k.detach().double().requires_grad_()
     s = q64 @ k64.T / (t[:, None] if each else t)
     dense = torch.logsumexp(s if skip is None else s.scatter(1, skip, -torch.inf), 1)
     inputs, inputs64 = ((q,), (q64,)) if same else ((q, k), (q64, k64))
     wanted = grads(dense.sum(), *inputs64)
-    t = t.to(torch.promote_types(dtype, torch.float32)) if each else t
+    t = t.to(torch.promote_types(dtype, torch.float32))
     streamed = streaming.log_partition(q, k, t, skip=skip, block=block)
     found = [streamed]
     if dtype in (torch.float64, torch.float32):  # callers of the dense form have already made half precision float32
