@@ -99,7 +99,10 @@ def log_partition(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.
     if how not in SHARDINGS:
         raise unknown("sharding", how, SHARDINGS)
     if how == "gather" or not is_distributed():
-        return streaming.log_partition(queries, all_gather_with_grad(keys), tau, skip=skip)
+        keys = all_gather_with_grad(keys)
+        if queries.dtype in (torch.bfloat16, torch.float16):  # or tau would be rounded to it
+            queries = queries.float()
+        return streaming.log_partition(queries, keys, tau, skip=skip)
     return _around(queries, keys, tau, 0.0, skip, "softmax")
 
 
@@ -167,7 +170,7 @@ def sharded_siglip(zi: torch.Tensor, zt: torch.Tensor, *, tau: float | torch.Ten
     checks.number("bias", bias)
     own = torch.arange(len(zi), device=zi.device) + rank_slice(zi).start
     apart = softplus_sum(zi, zt, tau, bias, skip=own[:, None], how=how)
-    return mean_over_processes(apart + F.softplus(-((zi * zt).sum(1) / tau + bias)))
+    return mean_over_processes(apart - F.logsigmoid((zi * zt).sum(1) / tau + bias))
 
 
 @torch.no_grad()
@@ -247,7 +250,7 @@ class _Ring(torch.autograd.Function):
                 if kind == "softmax":
                     out[rows] = torch.logaddexp(out[rows], torch.logsumexp(s, 1))
                 else:
-                    out[rows] += F.softplus(s).sum(1)
+                    out[rows] -= F.logsigmoid(s.neg_()).sum(1)
         ctx.save_for_backward(q, k, tau, bias, out, *(() if skip is None else (skip,)))
         ctx.counts, ctx.kind = counts, kind
         return out

@@ -108,6 +108,10 @@ def sums(log_partition, softplus_sum, q, k, tau, skip, up):
     return found
 
 
+def ring(net, x1, x2):
+    return sharded(net, x1, x2, "nt_xent", "ring")
+
+
 class Wrapped(nn.Module):
     """The loss inside of the module, so that DistributedDataParallel sees its forward."""
 
@@ -134,7 +138,7 @@ def worker(rank, counts, folder):
     start(rank, len(counts), folder)
     parts, _ = inputs(counts)
     found = {}
-    for loss in (whole, own_anchors, library):
+    for loss in (whole, own_anchors, library, ring):
         for ddp in averaged_by(counts):
             net = encoder()
             model = Wrapped(net, loss)
@@ -156,6 +160,11 @@ def worker(rank, counts, folder):
     for split in splits(counts):
         mine = low_level(split, range(rank, rank + 1))
         found |= {f"{split} {of}": v for of, v in sums(distributed.log_partition, distributed.softplus_sum, **mine).items()}
+    # half precision, and a temperature that it does not hold
+    z = low_level(counts, range(rank, rank + 1))["q"].detach().bfloat16().requires_grad_()
+    for how in distributed.SHARDINGS:
+        value = distributed.log_partition(z, z, 0.3, how=how)
+        found |= {f"half {how} value": value.detach(), f"half {how} gradient": torch.autograd.grad(value.sum(), z)[0]}
     rows = distributed.rank_slice(parts[rank][0])
     found["labels"] = distributed.all_gather_with_grad(torch.arange(counts[rank]) + 100 * rank)
     found["rows"] = torch.tensor([rows.start, rows.stop, distributed.is_distributed()])
@@ -182,10 +191,10 @@ def ran(request, tmp_path_factory):
     return request.param, [load_file(folder / f"{rank}.safetensors") for rank in range(len(request.param))]
 
 
-@pytest.mark.parametrize("loss", [whole, own_anchors, library])
+@pytest.mark.parametrize("loss", [whole, own_anchors, library, ring])
 def test_value_and_gradient_are_those_of_one_process(ran, loss):
     counts, found = ran
-    value, net = on_one_process(counts, loss is library)
+    value, net = on_one_process(counts, loss in (library, ring))
     for each, ddp in product(found, averaged_by(counts)):
         of = f"{loss.__name__} {ddp}"
         assert each[f"{of} value"].item() == pytest.approx(value, rel=1e-12)
@@ -218,6 +227,18 @@ def test_sums_round_a_ring_are_those_over_all_keys(ran):
         for of, value in expected.items():
             got = torch.cat([each[f"{split} {of}"] for each in found])
             torch.testing.assert_close(got, value, rtol=1e-10, atol=1e-13, msg=of)
+
+
+@pytest.mark.parametrize("how", distributed.SHARDINGS)
+def test_half_precision_travels_and_is_summed_in_float32(ran, how):
+    counts, found = ran
+    z = low_level(counts, range(len(counts)))["q"].detach().bfloat16().double().requires_grad_()
+    value = torch.logsumexp(z @ z.T / 0.3, 1)
+    (expected,) = torch.autograd.grad(value.sum(), z)
+    got = torch.cat([each[f"half {how} value"] for each in found])
+    assert got.dtype == torch.float32 and (got - value).abs().max() <= 1e-5 * value.abs().max()
+    got = torch.cat([each[f"half {how} gradient"] for each in found])
+    assert got.dtype == torch.bfloat16 and (got - expected).abs().max() <= 0.02 * expected.abs().max()
 
 
 def test_integers_gather_in_the_order_of_the_ranks(ran):

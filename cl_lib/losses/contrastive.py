@@ -277,8 +277,8 @@ def siglip(zi: torch.Tensor, zt: torch.Tensor, *, tau: float | torch.Tensor = 0.
         apart = streaming.softplus_sum(zi, zt, tau, bias, skip=own)
     else:
         with torch.autocast(zi.device.type, enabled=False):
-            apart = F.softplus(zi @ zt.T / tau + bias).scatter(1, own, 0.0).sum(1)
-    return (apart + F.softplus(-((zi * zt).sum(1) / tau + bias))).mean()
+            apart = -F.logsigmoid(-zi @ zt.T / tau - bias).scatter(1, own, 0.0).sum(1)
+    return (apart - F.logsigmoid((zi * zt).sum(1) / tau + bias)).mean()
 
 
 def _prepare(normalize: bool, *zs: torch.Tensor | None) -> list[torch.Tensor | None]:

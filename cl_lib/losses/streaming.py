@@ -149,7 +149,8 @@ class _Softplus(torch.autograd.Function):
         for i in range(0, len(q), block):
             rows = slice(i, i + block)
             for j in range(0, len(k), block):
-                out[rows] += F.softplus(_logits(q, k, tau, skip, rows, i, j, block).add_(bias)).sum(1)
+                # F.softplus drops what is below e^-20
+                out[rows] -= F.logsigmoid(_logits(q, k, tau, skip, rows, i, j, block).add_(bias).neg_()).sum(1)
         ctx.save_for_backward(q, k, tau, bias, *(() if skip is None else (skip,)))
         ctx.block = block
         return out
