@@ -126,7 +126,7 @@ def test_turning_all_embeddings_turns_the_gradient(n, d, tau, method, seed, name
 @given(n=st.integers(2, 12), d=st.integers(1, 6), t=st.floats(0.1, 30), method=st.sampled_from(["dense", "stream"]), seed=seeds)
 def test_uniformity_is_the_mean_over_pairs(n, d, t, method, seed):
     z = draw(n, d, seed=seed)
-    pairs = [math.exp(-t * float(((z[i] - z[j]) ** 2).sum())) for i in range(n) for j in range(i)]
+    pairs = [math.exp(-t * ((z[i] - z[j]) ** 2).sum().item()) for i in range(n) for j in range(i)]
     assume(sum(pairs) > 1e-200)
     assert abs(redundancy.uniform_loss(z, t=t, method=method).item() - math.log(sum(pairs) / len(pairs))) <= 1e-9 * (1 + t)
 
