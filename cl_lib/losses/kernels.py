@@ -14,8 +14,8 @@ from cl_lib.errors import InputError
 from cl_lib.losses.streaming import _symmetric
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-# Up to this many dimensions a program keeps its rows whole; beyond, it goes over them in parts of DEPTH.
-WHOLE, DEPTH = 256, 64
+# Up to this many bytes a program keeps its rows whole; beyond, it goes over them in parts of DEPTH dimensions.
+WHOLE, DEPTH = 512, 64
 LOG2_E, LN_2 = math.log2(math.e), math.log(2)
 
 
@@ -25,10 +25,10 @@ def log_partition(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.
 
     Shapes: queries (n, d), keys (m, d), both bfloat16, float16 or float32; tau a number or (n,), skip (n, r) -> (n,) float32.
     `block` is the number of queries and of keys of a tile, powers of two from 16; None chooses.
-    Reduces to: `streaming.log_partition`. Sums are float32; a product of float32 inputs is made of three
-    TF32 ones, which keep about its 24 bits.
+    Reduces to: `streaming.log_partition`. Sums are float32; a product of float32 inputs is made of three TF32 ones,
+    which keep about its 24 bits.
     Cost: time O(n m d), memory O((n + m) d). 5 products of n m d with the backward; 3 where `keys` is `queries`, tau is one
-    number and `skip` symmetric. Beyond 256 dimensions the backward computes the similarities anew for every 256 of them.
+    number and `skip` symmetric. The backward computes the similarities anew for every 256 dimensions (128 of float32).
     Source: online softmax 1805.02867; recomputing backward 2205.14135. No atomics: the same result every time.
     Raises: InputError for other dtypes, shapes and blocks, and for tensors that are not on a GPU.
     """
@@ -87,7 +87,7 @@ def _gradient(a, b, inverse, scale, shift, skip, block, *, from_rows, from_colum
     """Gradient of the rows of a, (n, d) float32, with weights that the rows of a give, those of b, or both."""
     n, d = a.shape
     grad = torch.empty(n, d, dtype=torch.float32, device=a.device)
-    width = _power(min(d, WHOLE))
+    width = _power(min(d, WHOLE // a.element_size()))
     _backward[(triton.cdiv(n, block[0]), triton.cdiv(d, width))](
         a, b, inverse, scale, shift, skip, grad, n, len(b), d, SKIPS=skip.shape[1], FROM_ROWS=from_rows,
         FROM_COLUMNS=from_columns, ROWS=block[0], COLUMNS=block[1], **_depth(a), WIDTH=width,
@@ -98,7 +98,9 @@ def _gradient(a, b, inverse, scale, shift, skip, block, *, from_rows, from_colum
 def _block(q: torch.Tensor) -> tuple[int, int]:
     """Queries and keys of a tile: as many as the shared memory of the device has room for."""
     small = q.is_cuda and torch.cuda.get_device_properties(q.device).shared_memory_per_block_optin < 160 * 1024
-    return (64, 32) if small or q.dtype == torch.float32 else (128, 64)
+    if q.dtype == torch.float32:
+        return (32, 32) if small else (64, 32)
+    return (64, 32) if small else (128, 64)
 
 
 def _warps(block: tuple[int, int]) -> int:
@@ -110,7 +112,7 @@ def _power(d: int) -> int:
 
 
 def _depth(x: torch.Tensor) -> dict:
-    whole = x.shape[1] <= WHOLE
+    whole = x.shape[1] <= WHOLE // x.element_size()
     return {"ALL": whole, "DEPTH": _power(x.shape[1]) if whole else DEPTH,
             # the interpreter knows no products of bfloat16; in float32 they are the same
             "UPCAST": x.dtype == torch.bfloat16 and _interpreted()}
