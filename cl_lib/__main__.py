@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("notebook")
     one.set_defaults(call=_export)
     one = commands.add_parser("profile", help="time and memory on this machine, beside other libraries")
-    one.add_argument("what", help="losses or views")
+    one.add_argument("what", help="losses, views, pieces (of a batch) or kernels (on a GPU)")
     one.set_defaults(call=_profile)
     options = parser.parse_args(arguments)
     try:
@@ -216,8 +216,8 @@ def _export(options) -> int:
 
 
 def _profile(options) -> int:
-    if options.what not in ("losses", "views"):
-        raise unknown("profile", options.what, ("losses", "views"))
+    if options.what not in (profiles := ("losses", "views", "pieces", "kernels")):
+        raise unknown("profile", options.what, profiles)
     rows = getattr(importlib.import_module(f"cl_lib.profiling.{options.what}"), options.what)()
     names = list(rows[0])
     cells = [names, *([_cell(r.get(n)) for n in names] for r in rows)]

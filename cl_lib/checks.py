@@ -37,6 +37,16 @@ def positive(name: str, value: float) -> None:
         raise InputError(f"{name} must be a positive number, not {value!r}")
 
 
+def number(name: str, value: float | torch.Tensor) -> None:
+    """Require one finite number, or a tensor that holds one."""
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise InputError(f"{name} must be one number, not of shape {tuple(value.shape)}")
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{name} must be a finite number, not {value!r}")
+
+
 def fraction(name: str, value: float, *, below: float = 1.0) -> None:
     """Require a number in [0, below)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < below:

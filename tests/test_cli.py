@@ -29,7 +29,8 @@ def test_verify(capsys):
 
 
 # one whose notebook exists, and one whose notebook does not, as long as there are such
-MISSING = {(papers.ROOT / papers.notebook(p.notebook).path).exists(): p.id for p in papers.papers().values() if experiment.current_code(p) is None}.values()
+MISSING = {(papers.ROOT / papers.notebook(p.notebook).path).exists(): p.id for p in papers.papers().values()
+           if experiment.current_code(p) is None}.values()
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -1,14 +1,16 @@
 """The training loop against loops written by hand, and what it promises about seeds, batches and errors."""
 import itertools
 import math
+import weakref
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cl_lib import losses
 from cl_lib.errors import InputError
-from cl_lib.training import batches, generator, train
+from cl_lib.training import batches, generator, in_pieces, train
 
 STEPS = 13
 
@@ -170,3 +172,154 @@ def test_bad_arguments_are_named_before_any_work(change, message):
 def test_bad_batch_sizes_are_named(size):
     with pytest.raises(InputError, match=rf"batch size must be in 1..10, the number of items, not {size}"):
         next(batches(10, size, generator(0)))
+
+
+def dropping(dtype=torch.float64, norm=nn.LayerNorm):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(5, 32), norm(32), nn.Dropout(0.5), nn.Tanh(), nn.Linear(32, 4), nn.Dropout(0.2)).to(dtype)
+
+
+def gradients(value, net):
+    net.zero_grad()
+    value.backward()
+    return [p.grad.clone() for p in net.parameters()]
+
+
+def jittered(net, x, g):
+    """A view drawn from a generator of its own, then the network."""
+    return net(x + torch.randn(x.shape, generator=g, dtype=torch.float64).to(x))
+
+
+def both_views(encode, x, g):
+    """NT-Xent of two views, each encoded by `encode(x, generator)`."""
+    torch.manual_seed(7)
+    return losses.nt_xent(encode(x, g), encode(x, g), tau=0.2)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("size", [1, 5, 11, 40])
+def test_pieces_give_the_gradient_of_the_whole_graph_with_dropout_and_views(size, dtype, rtol):
+    net, x = dropping(dtype), data(dtype)[0][:11]
+    found, after = [], []
+    for kept in (True, False):
+        def encode(x, g, kept=kept):
+            if kept:
+                return torch.cat([jittered(net, part, g) for part in x.split(size)])
+            return in_pieces(lambda part: jittered(net, part, g), x, size=size, generators=(g,))
+        g = generator(3)
+        value = both_views(encode, x, g)
+        found.append([value.detach(), *gradients(value, net)])
+        after.append((torch.rand(1), torch.rand(1, generator=g)))
+    for a, b in zip(*found, strict=True):
+        assert (a - b).abs().max() <= rtol * a.abs().max()
+    # the second pass leaves the random states as the first one did
+    assert after[0] == after[1]
+
+
+def test_pieces_give_the_gradient_of_one_large_batch_with_dropout():
+    net, x, found = model(), data()[0], []
+
+    def drop(x, g):
+        # a number an entry, in order: the pieces draw together what the batch draws
+        h = net[0](x)
+        return net[3](net[2](h) * (torch.rand(h.shape, generator=g, dtype=torch.float64) < 0.7))
+
+    for size in (16, 3):
+        g1, g2 = generator(1), generator(2)
+        z1, z2 = (in_pieces(lambda part, g=g: drop(part, g), x, size=size, generators=(g,)) if size < 16 else drop(x, g)
+                  for g in (g1, g2))
+        value = losses.nt_xent(z1, z2, tau=0.1)
+        found.append([value.detach(), *torch.autograd.grad(value, [net[0].weight, net[3].weight])])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_draws_that_are_not_replayed_would_be_seen():
+    net, x = model(), data()[0]
+    g = generator(3)
+    grads = []
+    for named in ((g,), ()):
+        g.manual_seed(5)
+        value = both_views(lambda x, g, named=named: in_pieces(lambda part: jittered(net, part, g), x, size=4,
+                                                               generators=named), x, g)
+        grads.append(gradients(value, net)[0])
+    assert (grads[0] - grads[1]).abs().max() > 1e-3 * grads[0].abs().max()
+
+
+def test_two_encoders_and_a_learnt_temperature():
+    image, text, x = dropping(), dropping(), data()[:2]
+    log_tau = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    parameters, found = [*image.parameters(), *text.parameters(), log_tau], []
+    parts = list(zip(x[0].split(6), x[1].split(6), strict=True))
+    both = [lambda: [torch.cat(z) for z in zip(*((image(a), text(b)) for a, b in parts), strict=True)],
+            lambda: in_pieces(lambda a, b: (image(a), text(b)), x[0], x[1], size=6)]
+    one_by_one = [lambda: [torch.cat([net(a) for a in part.split(6)]) for net, part in ((image, x[0]), (text, x[1]))],
+                  lambda: [in_pieces(net, part, size=6) for net, part in ((image, x[0]), (text, x[1]))]]
+    for forms in (both, one_by_one):
+        for form in forms:
+            torch.manual_seed(1)
+            value = losses.clip(*form(), tau=0.3 * log_tau.exp())
+            found.append([value.detach(), *torch.autograd.grad(value, parameters)])
+    for a, b in ((0, 1), (2, 3)):
+        for u, v in zip(found[a], found[b], strict=True):
+            torch.testing.assert_close(u, v, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_batch_norm_sees_pieces_and_counts_them_once(named):
+    x = data()[0]
+    nets = [dropping(norm=nn.BatchNorm1d) for _ in range(2)]
+    torch.manual_seed(4)
+    value = losses.nt_xent(torch.cat([nets[0](part) for part in x.split(6)]), x[:, :4])
+    expected = gradients(value, nets[0])
+    torch.manual_seed(4)
+    encode, modules = (lambda part: nets[1](part), nets[1:]) if named else (nets[1], ())
+    again = losses.nt_xent(in_pieces(encode, x, size=6, modules=modules), x[:, :4])
+    for a, b in zip(expected, gradients(again, nets[1]), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    assert nets[1][1].num_batches_tracked == 3
+    for a, b in zip(nets[0].buffers(), nets[1].buffers(), strict=True):
+        assert a.equal(b)
+    # statistics of the pieces are not those of the batch
+    torch.manual_seed(4)
+    assert not losses.nt_xent(dropping(norm=nn.BatchNorm1d)(x), x[:, :4]).isclose(value, rtol=1e-3)
+
+
+def test_one_piece_at_a_time_is_held():
+    alive, counts = set(), []
+
+    class Watched(nn.Module):
+        """Saves an array for its backward, and sees when it is let go: torch keeps the array that holds a tensor's memory."""
+
+        def forward(self, x):
+            kept = x.detach().cos().numpy()
+            alive.add(id(kept))
+            weakref.finalize(kept, alive.discard, id(kept))
+            counts.append(len(alive))
+            return x * torch.from_numpy(kept)
+
+    net, x = nn.Sequential(nn.Linear(5, 4), Watched(), Watched()).double(), data()[0]
+    losses.nt_xent(in_pieces(net, x, size=2), x[:, :4]).backward()
+    # 8 pieces with two arrays each, in two passes; the next piece may begin before the last one is gone
+    assert len(counts) == 32 and max(counts) <= 4
+    losses.nt_xent(torch.cat([net(part) for part in x.split(2)]), x[:, :4]).backward()
+    assert max(counts) >= 16
+
+
+def test_pieces_in_the_training_loop():
+    nets, histories = [dropping(torch.float32) for _ in range(2)], []
+    for net, size in zip(nets, (16, 3), strict=True):
+        torch.manual_seed(2)
+        histories.append(train(net, lambda x, net=net, size=size: losses.nt_xent(
+            in_pieces(net.eval(), x, size=size), x[:, :4]), iter(data(torch.float32)), steps=5, lr=0.01, precision="bfloat16"))
+    assert histories[0] == pytest.approx(histories[1], rel=1e-3) and histories[0][0] != histories[0][-1]
+
+
+@pytest.mark.parametrize(("inputs", "size", "message"), [
+    ((torch.ones(4, 5),), 0, "size must be at least 1, not 0"), ((), 2, r"not of \[\]"),
+    ((torch.ones(4, 5), [1, 2]), 2, r"one length, at least 1, not of \[4, 2\]"), ((torch.ones(0, 5),), 2, r"not of \[0\]"),
+])
+def test_bad_pieces_are_named(inputs, size, message):
+    with pytest.raises(InputError, match=message):
+        in_pieces(lambda *x: 1 / 0, *inputs, size=size)

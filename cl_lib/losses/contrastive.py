@@ -251,6 +251,36 @@ def clip(zi: torch.Tensor, zt: torch.Tensor, *, tau: float | torch.Tensor = 0.07
     return (per_image.mean() + per_text.mean()) / 2
 
 
+def siglip(zi: torch.Tensor, zt: torch.Tensor, *, tau: float | torch.Tensor = 0.1, bias: float | torch.Tensor = -10.0,
+           normalize: bool = True, method: str = "auto", gather: bool = False) -> torch.Tensor:
+    r"""SigLIP's loss: each image-text pair by itself is told to be a match or not; no softmax, no common denominator.
+
+    L = - 1/n sum_i sum_j log sigmoid( y_ij (zi_i . zt_j / tau + bias) ), y_ij = 1 for i = j, -1 elsewhere.
+    Shapes: zi, zt (n, d); tau, bias numbers or scalar tensors (both are learnt in the paper) -> scalar, mean over images
+    of the sum over texts. `gather` takes images and texts from all processes, gradients included.
+    Reduces to: softplus(-(s / tau + bias)) for one pair. Source: 2303.15343 Eq. 1 and Algorithm 1, t = 1 / tau = 10, b = -10.
+    Cost: time O(n^2 d); memory O(n d) by "stream", O(n^2) by "dense".
+    Note: not divided by the number of texts, so it grows with n; normalises unless told not to.
+    """
+    checks.embeddings("zi", zi)
+    checks.embeddings("zt", zt, like=("zi", zi))
+    checks.temperature(tau, 1)
+    checks.number("bias", bias)
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    tau, bias = (x.reshape(()) if isinstance(x, torch.Tensor) else x for x in (tau, bias))
+    zi, zt = _prepare(normalize, zi, zt)
+    if gather:
+        zi, zt = distributed.all_gather_with_grad(zi), distributed.all_gather_with_grad(zt)
+    own = torch.arange(len(zi), device=zi.device)[:, None]
+    if method == "stream" or method == "auto" and len(zi) ** 2 > DENSE_UP_TO:
+        apart = streaming.softplus_sum(zi, zt, tau, bias, skip=own)
+    else:
+        with torch.autocast(zi.device.type, enabled=False):
+            apart = -F.logsigmoid(-zi @ zt.T / tau - bias).scatter(1, own, 0.0).sum(1)
+    return (apart - F.logsigmoid((zi * zt).sum(1) / tau + bias)).mean()
+
+
 def _prepare(normalize: bool, *zs: torch.Tensor | None) -> list[torch.Tensor | None]:
     """The embeddings in at least float32, of unit norm when asked; half precision cannot hold a softmax at small tau."""
     out = []

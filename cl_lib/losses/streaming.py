@@ -1,5 +1,6 @@
-"""The log of a softmax's denominator over many candidates, in blocks: exact, with memory linear in the batch."""
+"""Sums over many candidates, in blocks: exact, with memory linear in the batch. A softmax's denominator; a sum of softplus."""
 import torch
+import torch.nn.functional as F
 
 # exp((s - bound) / tau), with |s| <= bound, stays a normal float32 while 2 bound / tau is below this.
 SAFE_EXPONENT = 80.0
@@ -28,6 +29,20 @@ def log_partition(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.
             if 2 * shift <= SAFE_EXPONENT:
                 return _Symmetric.apply(q, t, skip, block, shift)
         return _Rows.apply(q, k, t.expand(len(q)), skip, block)
+
+
+def softplus_sum(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.Tensor, bias: float | torch.Tensor = 0.0, *,
+                 skip: torch.Tensor | None = None, block: int = BLOCK) -> torch.Tensor:
+    r"""sum_j log(1 + exp(q_i . k_j / tau_i + bias)) over all keys but those that row i skips, without the matrix.
+
+    Shapes: queries (n, d), keys (m, d), tau a number or (n,), bias a number or a scalar tensor, skip (n, r) -> (n,).
+    Reduces to: `softplus(queries @ keys.T / tau + bias).sum(1)` with the skipped entries at 0.
+    Cost: time O(n m d), memory O((n + m) d + block^2). The backward computes the similarities again.
+    """
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    with torch.autocast(queries.device.type, enabled=False):
+        tau, bias = (torch.as_tensor(x, dtype=dtype, device=queries.device) for x in (tau, bias))
+        return _Softplus.apply(queries.to(dtype), keys.to(dtype), tau.expand(len(queries)), bias, skip, block)
 
 
 def _symmetric(skip: torch.Tensor | None) -> bool:
@@ -123,6 +138,39 @@ class _Rows(torch.autograd.Function):
                 dk[j:j + block].addmm_(p.T, q[rows])
         dtau = -(q * dq).sum(1) / tau if ctx.needs_input_grad[2] else None
         return dq, dk, dtau, None, None
+
+
+class _Softplus(torch.autograd.Function):
+    """Terms that need no common scale: each block adds its own."""
+
+    @staticmethod
+    def forward(ctx, q, k, tau, bias, skip, block):
+        out = q.new_zeros(len(q))
+        for i in range(0, len(q), block):
+            rows = slice(i, i + block)
+            for j in range(0, len(k), block):
+                # F.softplus drops what is below e^-20
+                out[rows] -= F.logsigmoid(_logits(q, k, tau, skip, rows, i, j, block).add_(bias).neg_()).sum(1)
+        ctx.save_for_backward(q, k, tau, bias, *(() if skip is None else (skip,)))
+        ctx.block = block
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        q, k, tau, bias, *skip = ctx.saved_tensors
+        skip, block = skip[0] if skip else None, ctx.block
+        dq, dk, dbias = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(bias)
+        for i in range(0, len(q), block):
+            rows = slice(i, i + block)
+            for j in range(0, len(k), block):
+                p = _logits(q, k, tau, skip, rows, i, j, block).add_(bias).sigmoid_().mul_(g[rows, None])
+                dbias += p.sum()
+                p.div_(tau[rows, None])
+                dq[rows].addmm_(p, k[j:j + block])
+                dk[j:j + block].addmm_(p.T, q[rows])
+        dtau = -(q * dq).sum(1) / tau if ctx.needs_input_grad[2] else None
+        return dq, dk, dtau, dbias, None, None
 
 
 def _logits(q, k, tau, skip, rows, i, j, block):

@@ -91,6 +91,15 @@ def loop_clip(zi, zt, tau, targets=None, smoothing=0.0):
     return total / (2 * n)
 
 
+def loop_siglip(zi, zt, tau, bias):
+    zi, zt, total = unit(zi), unit(zt), 0.0
+    for i, a in enumerate(zi):
+        for j, b in enumerate(zt):
+            x = (dot(a, b) / tau + bias) * (1 if i == j else -1)
+            total += max(-x, 0) + math.log1p(math.exp(-abs(x)))
+    return total / len(zi)
+
+
 @pytest.mark.parametrize("method", ["dense", "stream"])
 @pytest.mark.parametrize("tau", TAUS)
 @pytest.mark.parametrize("n", [2, 3, 7])
@@ -112,6 +121,9 @@ def test_every_loss_is_its_definition(n, tau, method):
         "debiased": (losses.debiased(z1, z2, tau_plus=0.1, **o), loop_hard(z1, z2, tau, 0.1, 0.0)),
         "hard": (losses.hard_negative(z1, z2, tau_plus=0.1, beta=0.7, **o), loop_hard(z1, z2, tau, 0.1, 0.7)),
         "clip": (losses.clip(z1, z2, **o), loop_clip(z1, z2, tau)),
+        "siglip": (losses.siglip(z1, z2, **o), loop_siglip(z1, z2, tau, -10.0)),
+        "siglip bias": (losses.siglip(z1, z2, bias=0.7, **o), loop_siglip(z1, z2, tau, 0.7)),
+        "siglip one": (losses.siglip(z1[:1], z2[:1], bias=0.7, **o), loop_siglip(z1[:1], z2[:1], tau, 0.7)),
         "clip soft": (losses.clip(z1, z2, targets=soft, label_smoothing=0.1, **o), loop_clip(z1, z2, tau, soft, 0.1)),
     }
     for name, (got, wanted) in pairs.items():
@@ -120,7 +132,7 @@ def test_every_loss_is_its_definition(n, tau, method):
 
 
 @pytest.mark.parametrize("method", ["dense", "stream"])
-@pytest.mark.parametrize("name", ["nt_xent", "dcl", "info_nce", "hard_negative", "debiased", "clip"])
+@pytest.mark.parametrize("name", ["nt_xent", "dcl", "info_nce", "hard_negative", "debiased", "clip", "siglip"])
 def test_gradcheck(name, method):
     z1, z2 = draw(5, 4)
     assert torch.autograd.gradcheck(lambda a, b: getattr(losses, name)(a, b, tau=0.3, method=method), (z1, z2))
@@ -133,6 +145,8 @@ def test_gradcheck_in_the_temperature(method):
     each = torch.linspace(0.2, 0.6, 8, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda t: losses.clip(z1, z2, tau=t, method=method), (tau,))
     assert torch.autograd.gradcheck(lambda t: losses.nt_xent(z1, z2, tau=t, method=method), (tau,))
+    bias = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t, b: losses.siglip(z1, z2, tau=t, bias=b, method=method), (tau, bias))
     assert torch.autograd.gradcheck(lambda t: losses.nt_xent(z1, z2, tau=t, method=method), (each,))
 
 
@@ -181,7 +195,7 @@ def test_limits():
 def test_order_and_direction_do_not_matter():
     z1, z2 = draw(7)
     order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
-    for f in (losses.nt_xent, losses.dcl, losses.hard_negative, losses.clip):
+    for f in (losses.nt_xent, losses.dcl, losses.hard_negative, losses.clip, losses.siglip):
         torch.testing.assert_close(f(z1[order], z2[order]), f(z1, z2))
         torch.testing.assert_close(f(z2, z1), f(z1, z2))
         torch.testing.assert_close(f(3 * z1, 0.2 * z2), f(z1, z2))
@@ -208,9 +222,44 @@ def test_stream_is_dense_at_any_size_and_block(n, d, tau, block, seed):
         torch.testing.assert_close(ga, gb, rtol=1e-8, atol=1e-9)
 
 
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(1, 40), m=st.integers(1, 40), tau=st.sampled_from(TAUS), bias=st.floats(-12, 3), block=st.integers(1, 50),
+       skips=st.integers(0, 3), seed=st.integers(0, 99))
+def test_a_streamed_sum_of_softplus_is_dense_at_any_size_and_block(n, m, tau, bias, block, skips, seed):
+    from cl_lib.losses import streaming
+
+    g = torch.Generator().manual_seed(seed)
+    (q,), (k,) = draw(n, 5, seed, views=1), draw(m, 5, seed + 1, views=1)
+    skip = torch.randint(m, (n, skips), generator=g) if skips else None
+    each = (tau * (0.5 + torch.rand(n, generator=g, dtype=torch.float64))).requires_grad_()
+    b = torch.tensor(bias, dtype=torch.float64, requires_grad=True)
+    dense = -F.logsigmoid(-(q @ k.T / each[:, None] + b))
+    dense = (dense if skip is None else dense.scatter(1, skip, 0.0)).sum(1)
+    ours = streaming.softplus_sum(q, k, each, b, skip=skip, block=block)
+    weight = torch.linspace(-1, 2, n, dtype=torch.float64)
+    for x, y in zip((dense, *torch.autograd.grad((dense * weight).sum(), (q, k, each, b))),
+                    (ours, *torch.autograd.grad((ours * weight).sum(), (q, k, each, b))), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-9 / tau)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_siglip_keeps_what_a_sure_match_leaves(dtype):
+    # softplus(x) - x would be 0 here
+    z = torch.eye(3, 8)
+    for method in ("dense", "stream"):
+        value = losses.siglip(z, z, tau=0.02, bias=-10.0, method=method)
+        assert value.item() == pytest.approx(2 * math.log1p(math.exp(-10)) + math.exp(-40), rel=1e-5)
+        sure = losses.siglip(z[:1], z[:1], tau=0.02, bias=-10.0, method=method)
+        assert sure.item() == pytest.approx(math.exp(-40), rel=1e-3)
+        half = losses.siglip(z.to(dtype), z.to(dtype), method=method)
+        assert half.dtype == torch.float32
+        with torch.autocast("cpu", torch.bfloat16):
+            assert losses.siglip(z, z, method=method).item() == pytest.approx(half.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("n", [33, 257])
 @pytest.mark.parametrize("tau", TAUS)
-@pytest.mark.parametrize("name", ["nt_xent", "dcl", "info_nce", "hard_negative", "clip"])
+@pytest.mark.parametrize("name", ["nt_xent", "dcl", "info_nce", "hard_negative", "clip", "siglip"])
 def test_stream_is_dense_in_float32(name, tau, n):
     z1, z2 = draw(n, 32, dtype=torch.float32)
     found = {}
@@ -256,6 +305,11 @@ BAD = [
     (lambda z: losses.hard_negative(z, z, beta=-1.0), "beta must be in"),
     (lambda z: losses.clip(z, z, label_smoothing=1.5), "label_smoothing must be in"),
     (lambda z: losses.clip(z, z, targets=torch.zeros(4, 4)), "targets must be non-negative"),
+    (lambda z: losses.siglip(z, z[:2]), "zt has shape"),
+    (lambda z: losses.siglip(z, z, tau=torch.ones(4)), "tau must be a number"),
+    (lambda z: losses.siglip(z, z, bias=torch.ones(4)), "bias must be one number"),
+    (lambda z: losses.siglip(z, z, bias=float("nan")), "bias must be a finite number"),
+    (lambda z: losses.siglip(z, z, method="loop"), "unknown method"),
     (lambda z: losses.contrast(z, torch.zeros(4, 4)), "positive has shape"),
     (lambda z: losses.contrast(z @ z.T, torch.zeros(4, 4)), "no anchor"),
 ]

@@ -58,3 +58,28 @@ def test_sentence_transformers(tau, method):
          lambda a, b: ranking.compute_loss_from_embeddings([a, b], None), z1, z2)
     same(lambda a, b, c: losses.info_nce(a, b, tau=tau, negatives=c, method=method),
          lambda a, b, c: ranking.compute_loss_from_embeddings([a, b, c], None), z1, z2, z3)
+
+
+@pytest.mark.parametrize("method", ["dense", "stream"])
+def test_transformers(method):
+    peer = pytest.importorskip("transformers")
+    text = dict(vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+                max_position_embeddings=4, projection_size=16)
+    vision = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = peer.SiglipModel(peer.SiglipConfig(text_config=text, vision_config=vision)).double().eval()
+        model.logit_scale.data.fill_(1.2)
+        model.logit_bias.data.fill_(-1.5)
+        x = {"input_ids": torch.randint(20, (7, 4)), "pixel_values": torch.randn(7, 3, 8, 8, dtype=torch.float64)}
+    found = []
+    for ours in (True, False):
+        out = model(**x, return_loss=not ours)
+        value = losses.siglip(out.image_embeds, out.text_embeds, tau=(-model.logit_scale.squeeze()).exp(), bias=model.logit_bias,
+                              method=method) if ours else out.loss
+        found.append((value, *torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad], allow_unused=True)))
+    assert found[0][1] is not None
+    for a, b in zip(*found, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
