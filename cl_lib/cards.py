@@ -99,7 +99,7 @@ def _place(p: Paper) -> list[str]:
     if not p.framework:
         return []
     place = ", ".join(f"{axis} **{word}**" for axis, word in p.framework.items())
-    return [f"Its place in [the framework](#crl-framework): {place}.", ""]
+    return [f"Its place in [the framework](crl-framework.md): {place}.", ""]
 
 
 def _beside(p: Paper, claims: list[tuple[Claim, Verdict]]) -> list[str]:

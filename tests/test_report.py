@@ -396,5 +396,5 @@ def test_the_framework_lists_every_paper_once_and_leads_to_its_card():
     nb = papers.notebook("sentence-views")
     part = next(p for p in papers.book() if p.name == nb.part)
     card = cards.card(papers.paper("simcse"), nb, part, [], True, histories={}, rows=[], shown={}, kin="")
-    assert ("[the framework](#crl-framework): positives **transformation**, negatives **batch**, encoder **shared**, "
+    assert ("[the framework](crl-framework.md): positives **transformation**, negatives **batch**, encoder **shared**, "
             "head **projection**, loss **softmax**.") in card
