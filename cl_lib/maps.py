@@ -151,7 +151,7 @@ def timeline(parts: tuple[Part, ...], judged: Judged) -> str:
             f"{''.join(out)}</svg>")
 
 
-def _short(id: str, most: int = 16) -> str:
+def _short(id: str, most: int = 15) -> str:
     return id if len(id) <= most else id[:most - 1] + "…"
 
 
