@@ -10,6 +10,7 @@ from cl_lib.evidence import STATUSES
 from cl_lib.pages import MARKS, Judged, badge, text
 from cl_lib.papers import RELATIONS, Landmark, Paper, Part
 
+OF_IT = {"reduces_to": "reduce to it", "builds_on": "build on it", "compared_with": "are compared with it"}
 WIDTH, HEIGHT, ROOM = 1300, 1250, (72.0, 25.0)  # of the graph's drawing; what a label needs around its middle
 COLUMN, LINE = 108, 17                           # of the timeline
 
@@ -122,7 +123,7 @@ def _list(papers: Mapping[str, Paper], landmarks: Mapping[str, Landmark], g: nx.
     named = {o for p in papers.values() for others in p.relations.values() for o in others}
     for work in sorted(named, key=lambda n: (-g.degree(n), n)):
         title = f"[{text(papers[work].title)}](#{work})" if work in papers else text(landmarks[work].title)
-        groups = [(words, [p.id for p in papers.values() if work in p.relations.get(r, ())]) for r, words in RELATIONS.items()]
+        groups = [(words, [p.id for p in papers.values() if work in p.relations.get(r, ())]) for r, words in OF_IT.items()]
         said = "; ".join(f"{words}: " + ", ".join(f"[{i}](#{i})" for i in ids) for words, ids in groups if ids)
         out.append(f"- **{title}**: {said}")
     return out
@@ -150,7 +151,7 @@ def timeline(parts: tuple[Part, ...], judged: Judged) -> str:
             f"{''.join(out)}</svg>")
 
 
-def _short(id: str, most: int = 16) -> str:
+def _short(id: str, most: int = 15) -> str:
     return id if len(id) <= most else id[:most - 1] + "…"
 
 
