@@ -138,13 +138,14 @@ def _run(options) -> int:
     with runs.progress_bar() as progress:
         done = runs.run(jobs, workers=options.workers, scheduler=options.scheduler, save=save, progress=progress,
                         on_done=lambda d: print(f"{d.job.name}: {d.error or 'done'} ({d.seconds:.0f} s)", file=sys.stderr))
+    failed = sum(d.error is not None for d in done)
     if options.tier == "smoke":
-        print("tier smoke: everything ran; it records nothing")
+        print(f"tier smoke: {failed} of {len(done)} runs failed" if failed else "tier smoke: everything ran; it records nothing")
     else:
         summary(names, results, options.tier, seeds, settings, experiment)
         if not published:
             print(f"rows: {results}")
-    return 1 if any(d.error for d in done) else 0
+    return 1 if failed else 0
 
 
 def _names(options) -> list[str]:

@@ -55,7 +55,7 @@ def page(claims: Mapping[str, Claim], histories: Histories) -> str:
     lines = ["# What changed", "",
              f"Every verdict that was given for the first time or changed since, newest first: {len(found)} so far. "
              f"Follow it with a feed reader: <a href=\"{FEED}\">verdicts.xml</a> (Atom).", "",
-             "A history is computed from the recorded rows, by today's rule. Rows are only ever added, so it cannot be rewritten.", ""]
+             "A history is computed from the recorded rows, by today's rule; rows are only ever added.", ""]
     for day, entries in groupby(found, key=lambda change: change[1].utc[:10]):
         lines += [f"## {day}", ""]
         for name, now, before in entries:
