@@ -17,11 +17,13 @@ pytestmark = [pytest.mark.skipif(not CHROMIUM, reason="no Chromium here"), pytes
 KINDS = ("intro.html", "foundations/objectives.html", "scoreboard.html", "papers/dcl.html")  # one page of each kind
 FOUND = """() => ({
   links: [...document.querySelectorAll("a[href]")].map((a) => new URL(a.getAttribute("href"), document.baseURI).href),
-  mute: [...document.querySelectorAll("img, svg:not([aria-hidden]), [role=img]:not([aria-hidden])")]
-    .filter((e) => !e.closest("mjx-container, [aria-hidden]") && !e.alt && !e.getAttribute("aria-label"))
+  mute: [...document.querySelectorAll("img, [role=img]:not([aria-hidden])")]
+    .filter((e) => !e.closest("mjx-container, [aria-hidden]") && !e.alt
+      && !e.getAttribute("aria-label") && !document.getElementById(e.getAttribute("aria-labelledby")))
     .map((e) => e.outerHTML.slice(0, 120)),
   broken: [...document.images].filter((i) => i.complete && !i.naturalWidth && i.loading !== "lazy").map((i) => i.src),
   ids: [...document.querySelectorAll("[id], [name]")].flatMap((e) => [e.id, e.getAttribute("name")])})"""
+
 
 @pytest.fixture(scope="module")
 def address(site):
