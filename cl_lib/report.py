@@ -28,6 +28,9 @@ FIRST = """<!doctype html>
 """
 FOLDED = {"parameters": "the parameters of this run", "oracle": "the checks that must hold exactly",
           "experiment": "how the arms are measured"}
+# The theme's icons also come as a font with its style sheet, and only the page of results searches.
+ICONS, SEARCHED = (re.compile(rb'\s*<script[^>]* src="(?:[^"]*/)?(?:%s)\.js[^>]*></script>' % names)
+                   for names in (b"fontawesome", b"searchtools|language_data|searchindex"))
 GLUED = re.compile(r"\{glue:\w+\}`([\w-]+\.[\w-]+)[^`]*`")  # a number that the text quotes; first its claim
 NOT_MEASURED = '<span class="cl-badge cl-missing">not measured yet</span>'
 CLAIM_LINES = 8  # a claim cell that is longer draws a figure of its own, and is folded
@@ -47,6 +50,8 @@ def build(strict: bool = True, *, root: Path = ROOT, out: Path | None = None, re
     source, html = site(out / "src", root=root, repository=repository), out / "site"
     _mathjax(html / "_static" / "mathjax")
     known = out / ("doctrees" if strict else "doctrees-lenient")
+    if _restyled(source / "_static", html / "_static"):
+        shutil.rmtree(known, ignore_errors=True)  # the builder looks for changed pages alone, and would keep the old style
     arguments = dict(
         sourcedir=str(source), outputdir=str(html), noconfig=True, path_config=str(root / "_config.yml"),
         doctreedir=str(known), quiet=True, keep_going=True, warningiserror=strict, confoverrides={
@@ -55,6 +60,7 @@ def build(strict: bool = True, *, root: Path = ROOT, out: Path | None = None, re
         shutil.rmtree(known, ignore_errors=True)  # or a page with a warning would pass next time, unread
         raise InputError("the book was not built; see the warnings above")
     (html / "index.html").write_text(FIRST)
+    _lighten(html)
     count = sum(1 for _ in html.rglob("*.html"))
     print(f"The book: {count} pages, built in {time.monotonic() - begin:.0f} s.\n"
           f"Open {html / 'index.html'} in a browser,\n"
@@ -252,6 +258,20 @@ def _write(out: Path, files: Files) -> None:
     for path in out.rglob("*"):
         if path.is_file() and path.relative_to(out).as_posix() not in files:
             path.unlink()
+
+
+def _restyled(source: Path, built: Path) -> bool:
+    """Whether a style sheet, script or picture of the site's own is not yet there as it is in the sources."""
+    return any(not (built / f.name).is_file() or (built / f.name).read_bytes() != f.read_bytes() for f in source.iterdir())
+
+
+def _lighten(html: Path) -> None:
+    """Take out the scripts that a page loads and does not need: they were half of its weight."""
+    for page in html.rglob("*.html"):
+        before = page.read_bytes()
+        after = ICONS.sub(b"", before if page.name == "search.html" else SEARCHED.sub(b"", before))
+        if after != before:
+            page.write_bytes(after)
 
 
 def _mathjax(out: Path) -> None:

@@ -1,5 +1,6 @@
 """The built site in a real browser: it asks nobody else for anything, nothing breaks, everybody can use it."""
 import functools
+import gzip
 import http.server
 import json
 import os
@@ -112,6 +113,16 @@ def test_a_page_loads_within_two_seconds(address, page, name):
     if os.getloadavg()[0] > os.cpu_count():
         pytest.skip("the machine is busy with other work; its times say nothing")
     assert min(timed(page, address + name) for _ in range(3)) < 2
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_page_weighs_less_than_a_megabyte_and_a_half_as_it_is_sent(address, page, name):
+    sent = []
+    page.on("response", lambda r: sent.append((r.url, r.body())))
+    settled(page, address + name)
+    packed = (".png", ".woff", ".woff2")  # already compressed; a server packs the rest
+    assert sum(len(body) if url.endswith(packed) else len(gzip.compress(body)) for url, body in sent) < 1_500_000
+    assert not [url for url, _ in sent if "fontawesome.js" in url or "searchindex.js" in url]
 
 
 def timed(page, url: str) -> float:
