@@ -166,12 +166,12 @@ def framework(places: Mapping[tuple[str, str], list[Paper]], rows: str = "positi
 
 
 def overview(parts: Iterable[Part], written: set[str]) -> str:
-    """The parts of the book in a list, with how far each is."""
+    """The parts of the book in a list, each with the first sentence of its introduction and how far it is."""
     out = []
     for part in parts:
         papers = [p for nb in part.notebooks for p in nb.papers]
         done = sum(p.id in written for p in papers)
-        out.append(f"- **{doc(part.title, f'/{part.name}/index')}**: {text(part.intro)} "
+        out.append(f"- **{doc(part.title, f'/{part.name}/index')}**: {text(re.split(r'(?<=[.]) ', part.intro)[0])} "
                    f"({done} of {len(papers)} papers written)")
     return "\n".join(out)
 
@@ -179,7 +179,7 @@ def overview(parts: Iterable[Part], written: set[str]) -> str:
 def stub(nb: Notebook, part: Part, judged: Judged) -> str:
     """A chapter that is planned: the papers it will hold."""
     return "\n".join([
-        f"# {text(nb.title)}", "", "```{admonition} Not written yet", ":class: missing",
+        f"# {text(nb.title)}", "", text(nb.intro), "", "```{admonition} Not written yet", ":class: missing",
         f"This chapter of {doc(part.title, 'index')} is planned with {len(nb.papers)} papers; "
         "its notebook does not exist yet.",
         "```", "", listing(nb.papers, judged), ""])
@@ -198,7 +198,7 @@ def part_page(part: Part, written: set[str], judged: Judged) -> str:
         done = [p for p in nb.papers if p.id in written]
         found = Counter(v.status for p in nb.papers for _, v in judged[p.id])
         state = " ".join(badge(s, f"{n}") for s, n in found.items()) or '<span class="cl-badge cl-missing">not written yet</span>'
-        lines += [f"## {doc(nb.title, f'/{part.name}/{nb.name}')}", "",
+        lines += [f"## {doc(nb.title, f'/{part.name}/{nb.name}')}", "", text(nb.intro), "",
                   f"{len(done)} of {len(nb.papers)} papers written. {state}", "",
                   *[f"- [{text(p.title)}](#{p.id}) ({p.year})" for p in nb.papers], ""]
     return "\n".join(lines)

@@ -131,6 +131,7 @@ class Notebook:
     name: str
     title: str
     part: str
+    intro: str
     papers: tuple[Paper, ...] = field(repr=False)
 
     @property
@@ -242,10 +243,10 @@ def book(root: Path = ROOT) -> tuple[Part, ...]:
         p = _fields(p, index, "a part", {"name", "title", "intro", "notebooks"})
         notebooks = []
         for nb in p["notebooks"]:
-            nb = _fields(nb, index, f"a notebook of {p['name']}", {"name", "title"})
+            nb = _fields(nb, index, f"a notebook of {p['name']}", {"name", "title", "intro"})
             path = root / "data" / "papers" / f"{nb['name']}.yml"
             rows = tuple(_paper(row, nb["name"], p["name"], path) for row in _load(path) or [])
-            notebooks.append(Notebook(nb["name"], nb["title"], p["name"], rows))
+            notebooks.append(Notebook(nb["name"], nb["title"], p["name"], nb["intro"], rows))
         parts.append(Part(p["name"], p["title"], p["intro"], tuple(notebooks)))
     ids = [paper.id for part in parts for nb in part.notebooks for paper in nb.papers]
     if len(ids) != len(set(ids)):

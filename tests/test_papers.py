@@ -75,7 +75,7 @@ def registry(tmp_path):
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
         (tmp_path / "data/papers").mkdir(parents=True)
         (tmp_path / "data/book.yml").write_text(
-            "- {name: part, title: Part, intro: '', notebooks: [{name: demo-notebook, title: Demo}]}\n")
+            "- {name: part, title: Part, intro: '', notebooks: [{name: demo-notebook, title: Demo, intro: Few words.}]}\n")
         (tmp_path / "data/papers/demo-notebook.yml").write_text(text)
         (tmp_path / "data/landmarks.yml").write_text("- {id: simclr, title: SimCLR, year: 2020, arxiv: null}\n")
         papers.book.cache_clear()

@@ -61,9 +61,9 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "book/_static").mkdir()
     (tmp_path / "data/book.yml").write_text(yaml.safe_dump([
         {"name": "foundations", "title": "Foundations", "intro": "First things.",
-         "notebooks": [{"name": "objectives", "title": "Rewriting"}]},
+         "notebooks": [{"name": "objectives", "title": "Rewriting", "intro": "One softmax, six changes."}]},
         {"name": "text", "title": "Text", "intro": "Words.",
-         "notebooks": [{"name": "sentence-views", "title": "Two views"}]}]))
+         "notebooks": [{"name": "sentence-views", "title": "Two views", "intro": "What is a view of a sentence?"}]}]))
 
     def row(id, **more):
         return {"id": id, "title": f"Title of {id} <b> & $x$", "authors": "Yeh et al.", "year": 2022,
@@ -119,6 +119,7 @@ def test_missing_papers_say_so_and_are_counted(root):
     assert "Not written yet" in found["papers/cacr.md"] and "Not written yet" not in found["papers/dcl.md"]
     assert "3 papers are planned. Written so far: 1. **Missing: 2.**" in found["scoreboard.md"]
     assert "Not written yet" in found["text/sentence-views.md"]
+    assert all("What is a view of a sentence?" in found[f"text/{page}.md"] for page in ("sentence-views", "index"))
     assert "#cacr" in json.loads(found["foundations/objectives.ipynb"])["cells"][-1]["source"]
 
 
