@@ -1,6 +1,7 @@
 """The command line: list, show, run, verify, report, export, profile."""
 import argparse
 import importlib
+import inspect
 import json
 import math
 import os
@@ -63,7 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("notebook")
     one.set_defaults(call=_export)
     one = commands.add_parser("profile", help="time and memory on this machine, beside other libraries")
-    one.add_argument("what", help="losses, views, pieces (of a batch) or kernels (on a GPU)")
+    one.add_argument("what", help="losses, peers, views, epoch, pieces (of a batch), evaluation or kernels (on a GPU)")
+    one.add_argument("-p", "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
+                     help="an argument of the profile, such as -p threads=1")
+    one.add_argument("--record", action="store_true", help="keep the rows in data/perf/, for the pages on performance and peers")
     one.set_defaults(call=_profile)
     options = parser.parse_args(arguments)
     try:
@@ -217,14 +221,23 @@ def _export(options) -> int:
 
 
 def _profile(options) -> int:
-    if options.what not in (profiles := ("losses", "views", "pieces", "kernels")):
-        raise unknown("profile", options.what, profiles)
-    rows = getattr(importlib.import_module(f"cl_lib.profiling.{options.what}"), options.what)()
+    from cl_lib import performance
+
+    if options.what not in performance.PROFILES:
+        raise unknown("profile", options.what, performance.PROFILES)
+    profile = getattr(importlib.import_module(f"cl_lib.profiling.{options.what}"), options.what)
+    settings, known = parse_settings(options.settings), inspect.signature(profile).parameters
+    for name in settings:
+        if name not in known:
+            raise unknown(f"argument of {options.what}", name, known)
+    rows = profile(**settings)
     names = list(rows[0])
     cells = [names, *([_cell(r.get(n)) for n in names] for r in rows)]
     widths = [max(len(c[i]) for c in cells) for i in range(len(names))]
     for c in cells:
         print("  ".join(text.ljust(w) for text, w in zip(c, widths, strict=True)).rstrip())
+    if options.record:
+        print(f"recorded in {os.path.relpath(performance.record(options.what, rows, settings))}")
     return 0
 
 

@@ -241,6 +241,6 @@ def toc(parts: Iterable[Part]) -> str:
     chapters = [{"file": f"{part.name}/index",
                  "sections": [{"file": f"{part.name}/{nb.name}"} for nb in part.notebooks]} for part in parts]
     groups = [[{"file": name} for name in ("rerun", "protocols", "glossary")], chapters,
-              [{"file": name} for name in ("scoreboard", "changes", "map", "timeline", "status", "bibliography")]]
+              [{"file": name} for name in ("scoreboard", "changes", "map", "timeline", "status", "performance", "peers", "bibliography")]]
     captioned = [{"caption": caption, "chapters": group} for caption, group in zip(GROUPS, groups, strict=True)]
     return yaml.safe_dump({"format": "jb-book", "root": "intro", "parts": captioned}, sort_keys=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from cl_lib import cards, evidence, experiment, history, maps, pages, papers, pictures, reading, scoreboard, status
+from cl_lib import cards, evidence, experiment, history, maps, pages, papers, performance, pictures, reading, scoreboard, status
 from cl_lib.errors import InputError
 from cl_lib.papers import ROOT, Notebook, Paper
 
@@ -92,6 +92,7 @@ def site(out: Path = ROOT / "build" / "src", *, root: Path = ROOT, repository: s
               "map.md": maps.map_page(parts, judged, landmarks), "timeline.md": maps.timeline_page(parts, judged),
               "status.md": status.page(parts, judged, rows, written),
               "bibliography.md": pages.bibliography(parts), "references.bib": pages.bibtex(parts)}
+    files |= performance.files(root / "data" / "perf")
     for part in parts:
         files[f"{part.name}/index.md"] = pages.part_page(part, written, judged)
         for nb in part.notebooks:
