@@ -59,3 +59,37 @@ def sparse(x: torch.Tensor) -> torch.Tensor:
     with warnings.catch_warnings():  # torch calls its CSR a beta
         warnings.simplefilter("ignore", UserWarning)
         return x.to_sparse_csr()
+
+
+def degrees(edges: torch.Tensor, n: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """How many neighbours each of n nodes has, itself counted: edges (2, m) both ways -> (n,)."""
+    return torch.bincount(edges[0], minlength=n).to(dtype) + 1
+
+
+def spread(edges: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The sparse matrix with scale_i scale_j at every edge and self-loop (i, j).
+
+    With scale = degrees ** -1/2 it is D^-1/2 (A + I) D^-1/2, what a GCN multiplies by.
+    Shapes: edges (2, m) both ways, scale (n,) -> (n, n) CSR.
+    """
+    row, column = both = torch.cat([edges, torch.arange(len(scale), device=edges.device).repeat(2, 1)], 1)
+    return sparse(torch.sparse_coo_tensor(both, scale[row] * scale[column], (len(scale),) * 2, check_invariants=False))
+
+
+def symmetric_product(a: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+    """a @ m for a constant symmetric matrix, dense or sparse; quicker than a @ m where a gradient is asked for.
+
+    Shapes: a (n, n), m (n, d) -> (n, d). Note: the gradient of m is a @ g, with no transposition; none reaches a.
+    """
+    return _SymmetricProduct.apply(a, m)
+
+
+class _SymmetricProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, m):
+        ctx.a = a
+        return a @ m
+
+    @staticmethod
+    def backward(ctx, g):
+        return None, ctx.a @ g

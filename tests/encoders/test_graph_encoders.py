@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from cl_lib.encoders.graph import GCN, normalised, sparse
+from cl_lib.encoders.graph import GCN, degrees, normalised, sparse, spread, symmetric_product
 from cl_lib.errors import InputError
 
 
@@ -101,3 +101,21 @@ def test_no_warnings_are_left_in_notebooks():
 def test_bad_sizes_are_named(d_in, sizes):
     with pytest.raises(InputError, match="must be at least 1"):
         GCN(d_in, sizes)
+
+
+def test_spread_is_what_a_gcn_multiplies_by():
+    _, edges, _, a = graph()
+    n = len(a)
+    d = degrees(edges, n, torch.float64)
+    assert d.tolist() == [1 + int((row > 0).sum()) for row in a]
+    torch.testing.assert_close(spread(edges, d.rsqrt()).to_dense(), normalised((a > 0).double()))
+    torch.testing.assert_close(spread(edges, d).to_dense(), ((a > 0) + torch.eye(n)) * d[:, None] * d)
+
+
+def test_symmetric_product_has_the_gradient_of_the_product():
+    _, edges, _, a = graph()
+    m = torch.randn(9, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    thin = spread(edges, degrees(edges, 9, torch.float64).rsqrt())
+    for matrix in (thin, thin.to_dense()):
+        torch.testing.assert_close(symmetric_product(matrix, m), thin.to_dense() @ m)
+        assert torch.autograd.gradcheck(lambda m, matrix=matrix: symmetric_product(matrix, m).sin(), m)

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 
 from cl_lib.encoders.graph import sparse
 from cl_lib.errors import InputError
-from cl_lib.views.graph import drop_edges, mask_features
+from cl_lib.views.graph import drop_edges, flipped, induced, mask_features, nearest_within
 
 
 def gen(seed=0):
@@ -76,3 +77,41 @@ def test_bad_rates_are_named(p):
     for call in (lambda: drop_edges(graph(), gen(), p=p), lambda: mask_features(torch.ones(2, 3), gen(), p=p)):
         with pytest.raises(InputError, match="p must be in"):
             call()
+
+
+def test_induced_edges_are_those_among_the_nodes():
+    edges, nodes = graph(n=20, pairs=60), torch.tensor([7, 3, 19, 0, 11])
+    pairs = set(map(tuple, edges.T.tolist()))
+    a = induced(nodes, edges, 20, torch.float64)
+    assert a.dtype == torch.float64
+    assert all(a[i, j] == ((int(p), int(q)) in pairs) for i, p in enumerate(nodes) for j, q in enumerate(nodes))
+    assert induced(torch.arange(20), edges, 20).nonzero().T.equal(edges)
+
+
+def test_pairs_are_flipped_by_their_share():
+    a = induced(torch.arange(6), graph(n=6, pairs=7), 6, torch.float64)
+    s = torch.rand(15, generator=gen(9), dtype=torch.float64, requires_grad=True)
+    out = flipped(a, s)
+    for k, (i, j) in enumerate(itertools.combinations(range(6), 2)):
+        assert out[i, j] == out[j, i] and math.isclose(out[i, j].item(), 1 - s[k].item() if a[i, j] else s[k].item())
+    assert not out.diagonal().any() and torch.autograd.gradcheck(lambda s: flipped(a, s), s)
+    assert flipped(a, s * 0).equal(a) and flipped(a, s * 0 + 1).equal(1 - a - torch.eye(6))
+
+
+@pytest.mark.parametrize("budget", [0.0, 0.4, 1.0, 2.7, 5.0])
+def test_the_nearest_point_within_the_budget_is_no_farther_than_any_other(budget):
+    for k in range(5):
+        s, g = torch.randn(5, generator=gen(k), dtype=torch.float64) * 1.5, gen(100 + k)
+        point = nearest_within(s, budget, within=1e-12)
+        assert 0 <= point.min() and point.max() <= 1 and point.sum() <= budget + 1e-12
+        others = torch.rand(2000, 5, generator=g, dtype=torch.float64)
+        others = torch.cat([others, point + 0.01 * torch.randn(2000, 5, generator=g, dtype=torch.float64)]).clamp(0, 1)
+        others = others * (budget / others.sum(1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+        assert ((others - s).square().sum(1) >= (point - s).square().sum() - 1e-9).all()
+
+
+def test_a_point_within_the_budget_stays():
+    s = torch.tensor([0.2, 0.0, 0.5])
+    assert nearest_within(s, 0.8).equal(s) and nearest_within(s + torch.tensor([0, -3, 0]), 0.8).equal(s)
+    with pytest.raises(InputError, match="budget must be in"):
+        nearest_within(s, -1.0)
