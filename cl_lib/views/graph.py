@@ -22,8 +22,12 @@ def drop_edges(edges: torch.Tensor, g: torch.Generator, *, p: float) -> torch.Te
 def mask_features(x: torch.Tensor, g: torch.Generator, *, p: float) -> torch.Tensor:
     """Set each feature to zero with probability p, for all nodes alike.
 
-    Shapes: x (n, f) -> (n, f), a new tensor. Raises: InputError for p outside [0, 1).
+    Shapes: x (n, f), dense or sparse (CSR) -> (n, f), a new tensor of the same kind. Raises: InputError for p outside [0, 1).
     Source: 2006.04131 Section 3.2.1 (masking node features).
     """
     checks.fraction("p", p)
-    return x * (torch.rand(x.shape[1], generator=g, device=x.device) >= p).to(x.dtype)
+    keep = (torch.rand(x.shape[1], generator=g, device=x.device) >= p).to(x.dtype)
+    if x.layout == torch.sparse_csr:
+        columns = x.col_indices()
+        return torch.sparse_csr_tensor(x.crow_indices(), columns, x.values() * keep[columns], x.shape, check_invariants=False)
+    return x * keep
