@@ -15,26 +15,30 @@ def random_splits(y: torch.Tensor, n: int, *, seed: int, per_class: int | None =
                   validation: float = 0.1) -> list[Split]:
     """n random splits of the labelled nodes into train, validation and test.
 
-    Either `per_class` training nodes of each class, or a `share` of all nodes, whatever their class; then a share
-    `validation` of all labelled nodes; test is the rest. Nodes with label -1 are in no part.
+    Either `per_class` training nodes of each class, or a `share` of the labelled nodes, whatever their class; then a
+    share `validation` of the labelled nodes; test is the rest. Nodes with label -1 are in no part.
     Shapes: y (m,) int64 -> indices into y. The splits depend on the seed alone, not on torch's random state.
-    Raises: InputError unless one of per_class and share is given, or where a class has fewer nodes than per_class.
+    Raises: InputError unless one of per_class and share is given, where a class has fewer nodes than per_class, and
+    where no node is left for one of the parts.
     """
     if (per_class is None) == (share is None):
         raise InputError("give either per_class or share")
     checks.labels("y", y, len(y))
     checks.fraction("validation", validation)
+    if share is not None:
+        checks.fraction("share", share)
     nodes, g = torch.nonzero(y >= 0)[:, 0], torch.Generator().manual_seed(seed)
     held_out, splits = round(validation * len(nodes)), []
     for _ in range(n):
         order = nodes[torch.randperm(len(nodes), generator=g)]
         if share is not None:
-            checks.fraction("share", share)
             train = order[:round(share * len(nodes))]
         else:
             train = torch.cat([_first(order[y[order] == c], per_class, int(c)) for c in y[nodes].unique()])
         rest = order[~torch.isin(order, train)]
         splits.append({"train": train, "validation": rest[:held_out], "test": rest[held_out:]})
+        if empty := [part for part, chosen in splits[-1].items() if not len(chosen)]:
+            raise InputError(f"{len(nodes)} labelled nodes are too few: nothing is left for {' and '.join(empty)}")
     return splits
 
 
