@@ -1,5 +1,6 @@
 """Deep embedded clustering: an autoencoder first, then soft assignments to clusters that sharpen themselves."""
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,10 @@ class Clusterer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return run_layers(self.encoder, x, self.adjacency)
 
+    def clone(self) -> "Clusterer":
+        """A model that begins as this one is and learns by itself; the adjacency is the same tensor."""
+        return deepcopy(self, {id(self.adjacency): self.adjacency})
+
 
 def reconstruct(model: Clusterer, x: torch.Tensor, *, seed: int, steps: int, batch: int = 64, lr: float = 1e-3) -> None:
     """Train encoder and decoder to give back x, then put the centres where k-means (20 starts) finds them.
@@ -43,7 +48,7 @@ def reconstruct(model: Clusterer, x: torch.Tensor, *, seed: int, steps: int, bat
         z = model(x[index]) if whole is None else model(whole)[index]
         return F.mse_loss(model.decoder(z), x[index])
 
-    train(model, loss, batches(len(x), batch, generator(seed)), steps=steps, lr=lr, optimizer="adam", weight_decay=0.0)
+    train(model, loss, batches(len(x), min(batch, len(x)), generator(seed)), steps=steps, lr=lr, optimizer="adam", weight_decay=0.0)
     with torch.no_grad():
         model.centres.copy_(kmeans(model(x if whole is None else whole), len(model.centres), seed=seed, restarts=20, normalize=False)[1])
 

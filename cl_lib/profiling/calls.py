@@ -17,8 +17,8 @@ def seconds(calls: Mapping[str, Callable[[], object]], *, repeats: int = 5) -> d
     """
     best = dict.fromkeys(calls, float("inf"))
     for _ in range(repeats):
+        gc.collect()
         for name, call in calls.items():
-            gc.collect()
             begin = time.process_time()
             call()
             best[name] = min(best[name], time.process_time() - begin)
