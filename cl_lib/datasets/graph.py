@@ -1,4 +1,4 @@
-"""Graphs with features and labels on their nodes: Cora, Citeseer, WebKB; several kinds of edges: ACM and IMDB."""
+"""Graphs with features and labels on their nodes: Cora, Citeseer, WebKB, nearest neighbours; several kinds of edges: ACM and IMDB."""
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cl_lib.datasets.sources import File, Mirror, locate
-from cl_lib.errors import unknown
+from cl_lib.errors import InputError, unknown
 
 PLANETOID = ("cora", "citeseer")
 WEBKB = ("cornell", "texas", "wisconsin")
@@ -93,6 +93,32 @@ def heterogeneous(name: str) -> HeterogeneousGraph:
         return HeterogeneousGraph(
             _dense(z), {p: both_ways(z[f"edges_{p}"]) for p in HETEROGENEOUS[name]},
             {k.removeprefix("rel_"): ints(k).T.contiguous() for k in z.files if k.startswith("rel_")}, y - y.min(), name, public)
+
+
+@lru_cache
+def digits(k: int = 3) -> Graph:
+    """1,797 handwritten digits of 8 x 8 grey values (0 to 1, as 64 features), each joined to its k nearest ones.
+
+    Ships with scikit-learn (the test part of UCI's Optical Recognition of Handwritten Digits). No public split.
+    """
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    x = torch.from_numpy(x.astype(np.float32)) / 16
+    return Graph(x, knn_graph(x, k), torch.from_numpy(y.astype(np.int64)), "digits", {})
+
+
+def knn_graph(x: torch.Tensor, k: int) -> torch.Tensor:
+    """Edges (2, m), both ways, from each row of x (n, d) to its k nearest others by Euclidean distance.
+
+    Raises: InputError for k outside 1..n - 1.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    if not 1 <= k < len(x):
+        raise InputError(f"k must be between 1 and {len(x) - 1}, not {k}")
+    found = NearestNeighbors(n_neighbors=k).fit(x.numpy()).kneighbors(return_distance=False)
+    return both_ways(np.stack([np.repeat(np.arange(len(x)), k), found.ravel()], 1))
 
 
 def both_ways(pairs: np.ndarray | torch.Tensor) -> torch.Tensor:

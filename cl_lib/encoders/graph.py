@@ -47,6 +47,22 @@ class GCN(nn.Module):
         return x
 
 
+def run_layers(layers: nn.Sequential, x: torch.Tensor, adjacency: torch.Tensor | None = None) -> torch.Tensor:
+    """An MLP as it is, or with an adjacency as a GCN: each linear layer's product is multiplied by it before the bias.
+
+    Shapes: layers of `heads.mlp`, x (n, d_in) dense or sparse CSR, adjacency (n, n) sparse, such as `views.graph.gcn_matrix`
+    -> (n, d_out). Reduces to: `layers(x)` without an adjacency; `GCN` with the same weights and `gcn_matrix(edges, n)`.
+    Source: 1609.02907 Eq. 2. Note: gradients reach the weights and a dense x.
+    """
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            x = x @ layer.weight.T
+            x = (x if adjacency is None else adjacency @ x) + layer.bias
+        else:
+            x = layer(x)
+    return x
+
+
 def normalised(a: torch.Tensor) -> torch.Tensor:
     """D^-1/2 (A + I) D^-1/2 of a dense adjacency matrix a (n, n) >= 0 without loops, D the row sums of A + I."""
     a = a + torch.eye(len(a), dtype=a.dtype, device=a.device)

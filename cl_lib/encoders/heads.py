@@ -26,6 +26,20 @@ def projection(d_in: int, hidden: int = 128, d_out: int = 64, *, layers: int = 2
         return nn.Sequential(*steps)
 
 
+def mlp(d_in: int, sizes: tuple[int, ...], *, seed: int | None = None) -> nn.Sequential:
+    """Linear layers of the given widths with ReLU between them: x (n, d_in) -> (n, sizes[-1]).
+
+    Raises: InputError for no sizes or a size below 1.
+    """
+    if not sizes or min(d_in, *sizes) < 1:
+        raise InputError(f"d_in and sizes must be at least 1, and sizes not empty, not {d_in} and {sizes}")
+    with seeded(seed):
+        steps: list[nn.Module] = []
+        for a, b in zip((d_in, *sizes), sizes, strict=False):
+            steps += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*steps[:-1])
+
+
 def prediction(d: int, hidden: int = 256, *, seed: int | None = None) -> nn.Sequential:
     """BYOL's predictor: z (n, d) -> p (n, d), one hidden layer with batch norm. Source: 2006.07733 section 3.3."""
     return projection(d, hidden, d, batch_norm=True, seed=seed)

@@ -17,6 +17,19 @@ def cluster_accuracy(y: torch.Tensor, assignment: torch.Tensor) -> float:
     return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / counts.sum())
 
 
+def cluster_f1(y: torch.Tensor, assignment: torch.Tensor) -> float:
+    """Mean over the labels of the F1 score of the cluster that stands for each, matched as in `cluster_accuracy`.
+
+    Shapes: y, assignment (n,), any integers. A label whose cluster is missing has 0.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics.cluster import contingency_matrix
+    counts = contingency_matrix(*_labels(y, assignment))
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    hit = counts[rows, columns]
+    return float((2 * hit / (counts.sum(1)[rows] + counts.sum(0)[columns])).sum() / len(counts))
+
+
 def nmi(y: torch.Tensor, assignment: torch.Tensor) -> float:
     """Mutual information of labels and clusters over the mean of their entropies: 1 when they are the same partition."""
     from sklearn.metrics import normalized_mutual_info_score
