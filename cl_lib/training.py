@@ -106,6 +106,24 @@ def batches(n: int, size: int, generator: torch.Generator) -> Iterator[torch.Ten
         yield from order[:n - n % size].view(-1, size)
 
 
+def group_batches(groups: torch.Tensor, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Endless batches of indices, each from one group alone; the groups take turns until they have no full batch left.
+
+    In each pass every group is shuffled anew and gives floor(its items / size) batches; what is left over, all of a group of
+    fewer than `size` items among it, is passed over. One group gives what `batches` gives, with the same draws.
+    Shapes: groups (n,) any integers -> each (size,) int64 on the CPU. Source: 2402.11816 (feature-aware negative sampling).
+    Raises: InputError for a size below 1, or such that no group fills a batch.
+    """
+    members = [torch.nonzero(groups.cpu() == c)[:, 0] for c in groups.unique().tolist()]
+    largest = max((len(m) for m in members), default=0)
+    if not 1 <= size <= largest:
+        raise InputError(f"batch size must be in 1..{largest}, the items of the largest group, not {size}")
+    while True:
+        full = [m[torch.randperm(len(m), generator=generator)][:len(m) - len(m) % size].view(-1, size) for m in members]
+        for turn in range(max(map(len, full))):
+            yield from (f[turn] for f in full if turn < len(f))
+
+
 def generator(seed: int, device: str | torch.device = "cpu", *, stream: int = 0) -> torch.Generator:
     """A seeded generator; `stream` gives independent ones for data order, views and so on from the same seed."""
     return torch.Generator(device).manual_seed(seed * 1_000_003 + stream)

@@ -10,7 +10,7 @@ from torch import nn
 
 from cl_lib import losses
 from cl_lib.errors import InputError
-from cl_lib.training import batches, generator, in_pieces, train
+from cl_lib.training import batches, generator, group_batches, in_pieces, train
 
 STEPS = 13
 
@@ -145,6 +145,32 @@ def test_batches_hold_each_item_at_most_once_a_pass(n, size):
     assert len(set(passes)) > 1 and set().union(*passes) == set(range(n))
     again = batches(n, size, generator(3))
     assert tuple(torch.cat([next(again) for _ in range(n // size)]).tolist()) == passes[0]
+
+
+def test_group_batches_take_turns_and_hold_one_group_each():
+    groups = torch.tensor([7] * 11 + [-2] * 5 + [3] * 3 + [0] * 20)[torch.randperm(39, generator=generator(1))]
+    stream, passes = group_batches(groups, 4, generator(3)), []
+    for _ in range(3):
+        drawn = [next(stream) for _ in range(2 + 1 + 0 + 5)]  # floor(size / 4) of each group
+        assert all(b.shape == (4,) and b.dtype == torch.int64 and len(groups[b].unique()) == 1 for b in drawn)
+        assert [int(groups[b[0]]) for b in drawn] == [-2, 0, 7, 0, 7, 0, 0, 0]
+        order = torch.cat(drawn).tolist()
+        assert len(set(order)) == len(order)
+        passes.append(tuple(order))
+    assert len(set(passes)) == 3
+    again = group_batches(groups, 4, generator(3))
+    assert tuple(torch.cat([next(again) for _ in range(8)]).tolist()) == passes[0]
+
+
+def test_one_group_gives_ordinary_batches():
+    one, all_ = group_batches(torch.full((23,), 5), 4, generator(3)), batches(23, 4, generator(3))
+    assert all(torch.equal(next(one), next(all_)) for _ in range(17))
+
+
+@pytest.mark.parametrize("size", [0, 6])
+def test_group_batches_refuse_sizes_that_no_group_fills(size):
+    with pytest.raises(InputError, match=r"1\.\.5"):
+        next(group_batches(torch.tensor([0, 1, 1, 1, 1, 1]), size, generator(0)))
 
 
 def test_generator_streams_are_independent():
