@@ -109,7 +109,7 @@ def _beside(p: Paper, claims: list[tuple[Claim, Verdict]]) -> list[str]:
     h = p.headline
     reports = [f'<p class="value"><b>{h["value"]}</b>' + (f" against {h['baseline']}" if h.get("baseline") is not None else "")
                + (f" <small>{escape(h['unit'])}</small>" if h.get("unit") else "") + "</p>"] if h.get("value") is not None else []
-    found = "".join(f"<li>{badge(v)} {escape(c.id)}{drawn(c, v)}</li>" for c, v in claims if c.id != "control")
+    found = "".join(f"<li>{badge(v)} {escape(c.id)}{drawn(c, v)}</li>" for c, v in claims if not c.control)
     here = f"<ul>{found}</ul><small>Bars: 95 % intervals; right of the upright line is as claimed.</small>" if found else \
         '<p><span class="cl-badge cl-missing">not written yet</span></p>'
     return ["## The paper and here, side by side", "",

@@ -73,6 +73,7 @@ class Run:
     settings: Settings = field(default_factory=dict)
     memory: dict[str, list[dict]] = field(default_factory=dict)  # rows that are not recorded: smoke, edited in place
     tuned: dict[str, dict] = field(default_factory=dict)
+    controls: dict[str, papers.Claim] = field(default_factory=dict)
 
     @property
     def results(self) -> Path:
@@ -131,17 +132,23 @@ class Run:
         return self._show(claim, rows, draw)
 
     def control(self, paper: str, says: str, arms: dict[str, Settings], measure: Measure, *, metric: str, arm: str,
-                against: str, better: str = "higher", draw: bool = True) -> evidence.Verdict | None:
+                against: str, better: str = "higher", id: str = "control", seeds: int | None = None,
+                draw: bool = True) -> evidence.Verdict | None:
         """A positive control: a difference known to be real, which the metric and data must show at this size.
 
-        Measured, recorded and judged as a claim is, under `<paper>.control`, and no claim of the paper.
+        Measured, recorded and judged as a claim is, under `<paper>.control`, and no claim of the paper. A paper that has
+        several gives the others an `id` of their own, such as `control-views`; `seeds` as in `claim`.
+        Raises: InputError for an id that does not say control, and for arms that the comparison names and `arms` lacks.
         """
-        claim = papers.Claim(paper, "control", says, "protocol", "effect", "same", metric, better,
-                             (papers.Contrast(arm, against),))
+        claim = papers.Claim(paper, id, says, "protocol", "effect", "same", metric, better, (papers.Contrast(arm, against),))
+        if not claim.control:
+            raise InputError(f"the id of a control is control or control-<what>, such as control-views, not {id!r}")
+        _has_arms(claim, arms)
+        self.controls[claim.name] = claim
         if self._passed_over(claim):
             return None
         arms = {name: self._override(settings) for name, settings in arms.items()}
-        rows = self._measure(claim.name, arms, self.seeds_for(None), measure, metric, self.tuned.get(paper))
+        rows = self._measure(claim.name, arms, self.seeds_for(seeds), measure, metric, self.tuned.get(paper))
         return self._show(claim, rows, draw)
 
     def derive(self, name: str, arms: dict[str, tuple[str, ...]], combine: Callable[..., float], *, source: str,
@@ -171,8 +178,8 @@ class Run:
         return self._show(claim, new, draw)
 
     def rows(self, name: str) -> list[dict]:
-        """The rows of a claim at this run's tier and code, for figures of one's own."""
-        claim = papers.claim(name)
+        """The rows of a claim, or of a control that has been called, at this run's tier and code, for figures of one's own."""
+        claim = self.controls.get(name) or papers.claim(name)
         known = self._known(claim.paper, self._code(claim.paper)[0])
         return evidence.newest(claim, known, self.tier)
 
@@ -180,10 +187,7 @@ class Run:
 
     def _claim(self, name: str, arms: dict) -> papers.Claim:
         claim = papers.claim(name)
-        for c in claim.contrasts:
-            for arm in (c.arm, c.against):
-                if arm not in arms:
-                    raise InputError(f"{claim.name}: {unknown('arm', arm, arms)} (the registry names it, the notebook lacks it)")
+        _has_arms(claim, arms)
         return claim
 
     def _passed_over(self, claim: papers.Claim) -> bool:
@@ -270,6 +274,13 @@ class Run:
             return verdict
         verdicts.show(claim, verdict, evidence.values(claim, rows, self.tier), draw=draw)
         return verdict
+
+
+def _has_arms(claim: papers.Claim, arms: dict) -> None:
+    namer = "the comparison" if claim.control else "the registry"
+    for arm in (arm for c in claim.contrasts for arm in (c.arm, c.against)):
+        if arm not in arms:
+            raise InputError(f"{claim.name}: {unknown('arm', arm, arms)} ({namer} names it, the notebook lacks it)")
 
 
 def paper_cells(notebook: papers.Notebook, paper: str) -> tuple[list[str], list[str]]:

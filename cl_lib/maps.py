@@ -17,7 +17,7 @@ COLUMN, LINE = 108, 17                           # of the timeline
 
 def state(paper: Paper, judged: Judged) -> str:
     """One word for a paper among many: its most telling verdict, the bad news first; `missing` without claims."""
-    found = {v.status for c, v in judged[paper.id] if c.id != "control"}
+    found = {v.status for c, v in judged[paper.id] if not c.control}
     order = ("contradicted", "not separated", "partly", "reproduced", "no evidence")
     return next((s for s in order if s in found), "missing")
 

@@ -93,6 +93,11 @@ class Claim:
         return f"{self.paper}.{self.id}"
 
     @property
+    def control(self) -> bool:
+        """Whether it is a positive control, `control` or `control-...`, which is no claim of the paper."""
+        return self.id.partition("-")[0] == "control"
+
+    @property
     def sign(self) -> int:
         """+1 where a higher value is better, -1 where a lower one is."""
         return 1 if self.better == "higher" else -1
@@ -185,6 +190,8 @@ def _fields(row, path: Path, what: str, needed: set[str], optional: set[str] = f
 def _claim(row, paper: str, path: Path) -> Claim:
     r = _fields(row, path, f"a claim of {paper}", *CLAIM)
     at = f"{path}:{row['__line__']}: claim {paper}.{r['id']}"
+    if str(r["id"]).partition("-")[0] == "control":
+        raise InputError(f"{at}: ids that begin with control are those of positive controls, which only the notebook names")
     for name, valid in (("kind", KINDS), ("fidelity", FIDELITIES), ("better", ("higher", "lower"))):
         if r[name] not in valid:
             raise InputError(f"{at}: {unknown(name, r[name], valid)}")

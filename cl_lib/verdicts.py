@@ -11,7 +11,7 @@ FIDELITY = {"same": "same setting as the paper", "scaled-down": "scaled down", "
 
 def show(claim: Claim, verdict: Verdict, values: dict[str, dict[int, float]], *, draw: bool = True) -> None:
     """Display the verdict of a claim, the figure of its paired values, and glue its numbers for the text."""
-    setting = "positive control, no claim of the paper" if claim.id == "control" else FIDELITY[claim.fidelity]
+    setting = "positive control, no claim of the paper" if claim.control else FIDELITY[claim.fidelity]
     facts = f"{len(verdict.seeds)} seeds, tier {verdict.tier}, {setting}"
     lines = [_exact(claim, verdict)] if claim.kind in EXACT else [_words(claim, e) for e in verdict.effects]
     if verdict.failed:

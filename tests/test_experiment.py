@@ -43,6 +43,41 @@ def test_a_metric_measured_for_one_claim_serves_another(results, monkeypatch):
     assert verdict.effects[0].mean == 2.0
 
 
+def test_a_paper_may_have_several_controls(results, capsys, monkeypatch):
+    measures.claim()
+    run = experiment.start("objectives", tier="cpu")
+    same = dict(arm="dcl@32", against="info_nce@32", draw=False)
+    first = run.control("dcl", "One.", measures.ARMS, measures.noisy, metric="other", **same)
+    second = run.control("dcl", "Two.", measures.ARMS, measures.noisy, metric="knn_accuracy", id="control-views", seeds=7, **same)
+    reverse = run.control("dcl", "Three.", measures.ARMS, measures.noisy, metric="other", better="lower", id="control-size", **same)
+    assert (first.effects[0].mean, first.effects[0].n) == (2.0, 5)
+    assert (second.effects[0].mean, second.effects[0].n) == (pytest.approx(1.0), 7)
+    assert reverse.status == "contradicted" and reverse.effects[0].mean == -2.0
+    found = {name: sorted((r["arm"], r["seed"], r["value"]) for r in run.rows(name))
+             for name in ("dcl.control", "dcl.control-views", "dcl.control-size")}
+    assert [len(rows) for rows in found.values()] == [10, 14, 10] and found["dcl.control"][0] == ("dcl@32", 0, 2.0)
+    assert capsys.readouterr().out.count("positive control, no claim of the paper") == 3
+    # they touch neither each other's rows nor the verdict of a claim, and come back from the file
+    before = evidence.rows("dcl", results)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "_one", None)
+        assert measures.claim().effects[0].mean == pytest.approx(1.0)
+        run.control("dcl", "Two.", measures.ARMS, measures.noisy, metric="knn_accuracy", id="control-views", seeds=7, **same)
+    assert evidence.rows("dcl", results) == before
+
+
+def test_a_control_that_is_none_is_refused_before_work(results):
+    run = experiment.start("objectives", tier="cpu")
+    for changes, message in ((dict(id="views"), "control-views, not 'views'"), (dict(id="small-batch"), "not 'small-batch'"),
+                             (dict(arm="dcl"), "unknown arm 'dcl'; did you mean 'dcl@32'.*the comparison names it")):
+        with pytest.raises(InputError, match=message):
+            run.control("dcl", "A control.", measures.ARMS, measures.noisy, metric="other",
+                        **dict(arm="dcl@32", against="info_nce@32") | changes)
+    with pytest.raises(InputError, match="unknown claim 'dcl.control-views'"):
+        run.rows("dcl.control-views")
+    assert not results.exists()
+
+
 def test_the_same_seed_gives_the_same_bits_in_one_process_or_several(results, monkeypatch):
     monkeypatch.setenv("CL_WORKERS", "1")
     measures.claim()

@@ -106,6 +106,7 @@ def test_the_place_in_the_framework_may_be_missing(registry):
     ("min_effect: 0.1", "margin: 0.1", r"unknown field 'margin'"),
     ("      contrasts: [{arm: a, against: b, min_effect: 0.1}]\n", "", r"takes `contrasts`"),
     ("kind: effect", "kind: identity", r"takes a number `tolerance`"),
+    ("id: first", "id: control-first", r"yml:13: claim demo.control-first: ids that begin with control"),
     ("year: 2020", "year: soon", r"year must be a whole number"),
     ("  departures: []\n", "  departures: none\n", r"departures must be a list"),
     ("  claims:", "  title: Again\n  claims:", r"yml:1: .*'title' stands twice"),

@@ -4,7 +4,7 @@ from cl_lib.evaluation.geometry import (
     alignment, anisotropy, effective_rank, singular_spectrum, top_variance_share, uniformity,
 )
 from cl_lib.evaluation.knn import knn_accuracy, knn_predict
-from cl_lib.evaluation.linear import fit_linear, linear_probe
+from cl_lib.evaluation.linear import fit_linear, linear_probe, ridge_probe
 from cl_lib.evaluation.retrieval import (
     hit_rate, mean_average_precision, mean_reciprocal_rank, ndcg, precision_at_k, recall_at_k, retrieval_metrics,
 )
@@ -13,6 +13,6 @@ from cl_lib.evaluation.similarity import sts_pearson, sts_spearman
 __all__ = [
     "alignment", "anisotropy", "ari", "cluster_accuracy", "effective_rank", "fit_linear", "hit_rate", "kmeans",
     "knn_accuracy", "knn_predict", "linear_probe", "mean_average_precision", "mean_reciprocal_rank", "ndcg", "nmi",
-    "precision_at_k", "recall_at_k", "retrieval_metrics", "singular_spectrum", "sts_pearson", "sts_spearman",
+    "precision_at_k", "recall_at_k", "retrieval_metrics", "ridge_probe", "singular_spectrum", "sts_pearson", "sts_spearman",
     "top_variance_share", "uniformity",
 ]

@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import minimize
 
 from cl_lib.errors import InputError
-from cl_lib.evaluation import fit_linear, linear_probe
+from cl_lib.evaluation import fit_linear, linear_probe, ridge_probe
 
 
 def data(n, seed, d=6, classes=3, noise=1.5):
@@ -71,3 +71,32 @@ def test_bad_input(change, message):
     (h, y), (test_h, test_y) = data(20, 0), data(20, 1)
     with pytest.raises(InputError, match=message):
         linear_probe(**{"train_h": h, "train_y": y, "test_h": test_h, "test_y": test_y} | change)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_ridge_probe_is_least_squares_on_signs(classes):
+    (h, y), (test_h, test_y), alpha = data(200, 0, classes=classes), data(100, 1, classes=classes), 5.0
+    mean, std = h.mean(0), h.std(0, correction=0)
+    x, labels = (h - mean) / std, y.unique()
+    signs = 2.0 * (y[:, None] == labels).double() - 1
+    weight = torch.linalg.solve(x.T @ x + alpha * torch.eye(6), x.T @ (signs - signs.mean(0)))
+    scores = (test_h - mean) / std @ weight + signs.mean(0)
+    expected = (labels[scores.argmax(1)] == test_y).double().mean().item()
+    assert expected > 1 / classes and ridge_probe(h, y, test_h, test_y, alpha=alpha) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_ridge_probe_shrinks_and_does_not_depend_on_units():
+    (h, y), (test_h, test_y) = data(42, 0, d=40, classes=3, noise=0.7), data(400, 1, d=40, classes=3, noise=0.7)
+    accuracies = {a: ridge_probe(h, y, test_h, test_y, alpha=a) for a in (1e-6, 30.0)}
+    assert accuracies[30.0] > accuracies[1e-6]
+    assert ridge_probe(h * 7 + 3, y, test_h * 7 + 3, test_y, alpha=30.0) == accuracies[30.0]
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"alpha": 0}, "alpha must be"), ({"train_y": torch.zeros(20).long()}, "one class"), ({"test_h": torch.zeros(20, 5)}, "test_h has 5"),
+    ({"test_y": torch.zeros(3).long()}, "test_y"),
+])
+def test_the_ridge_probe_names_bad_input(change, message):
+    (h, y), (test_h, test_y) = data(20, 0), data(20, 1)
+    with pytest.raises(InputError, match=message):
+        ridge_probe(**{"train_h": h, "train_y": y, "test_h": test_h, "test_y": test_y} | change)
