@@ -12,8 +12,8 @@ FORMS = {
     "stream": ("nt_xent", None, None), "dense": ("nt_xent", None, 65_536), "exponentials": ("nt_xent", None, 65_536),
     "lightly": ("nt_xent", "lightly", 65_536), "pytorch-metric-learning": ("nt_xent", "pytorch_metric_learning", 256),
     "products": ("nt_xent", None, 8_192),
-    "stream, two encoders": ("clip", None, None), "open_clip": ("clip", "open_clip", 65_536),
-    "sentence-transformers": ("info_nce", "sentence_transformers", 65_536), "stream, one way": ("info_nce", None, None)}
+    "stream, two encoders": ("clip", None, None), "open_clip": ("clip", "open_clip", 8_192),
+    "sentence-transformers": ("info_nce", "sentence_transformers", 8_192), "stream, one way": ("info_nce", None, None)}
 
 
 def losses(*, pairs: tuple[int, ...] = (256, 1024, 4096), d: int = 128, tau: float = 0.1, threads: int = 2, repeats: int = 3,
