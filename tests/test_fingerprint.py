@@ -19,6 +19,8 @@ def hashed(setup=SETUP, cell=CELL):
     (SETUP, CELL.replace("Words", "Other words").replace("# a remark", "")),
     (SETUP, CELL.replace("seed, device, n", "seed,device,  n")),
     (SETUP + "\nunused = 1\n", CELL),
+    (SETUP, "import math\n" + CELL),
+    (SETUP, CELL + "import math\n"),
 ])
 def test_what_does_not_matter(setup, cell):
     assert hashed(setup, cell) == hashed()
@@ -32,6 +34,21 @@ def test_what_does_not_matter(setup, cell):
 ])
 def test_what_matters(setup, cell):
     assert hashed(setup, cell) != hashed()
+
+
+def test_names_that_a_function_binds_itself_are_its_own():
+    cell = "def measure(seed, device, other):\n    return {'loss': sum(width for width in range(other))}\n"
+    assert hashed(SETUP.replace("width = 3", "width = 4").replace("other = 5", "other = 6"), cell) == hashed(cell=cell)
+    reached = "def measure(seed, device):\n    global other\n    other = other + 1\n    return {'loss': other}\n"
+    assert hashed(SETUP.replace("other = 5", "other = 6"), reached) != hashed(cell=reached)
+    inner = "def measure(seed, device):\n    def f(other):\n        return width\n    return {'loss': f(1)}\n"
+    assert hashed(SETUP.replace("width = 3", "width = 4"), inner) != hashed(cell=inner)
+
+
+@pytest.mark.parametrize(("cpu", "smoke", "same"), [(300, 20, True), (400, 10, False)])
+def test_smoke_sizes_are_no_evidence(cpu, smoke, same):
+    before, after = (CELL + f"steps = run.pick(smoke={s}, cpu={c})\n" for s, c in ((10, 300), (smoke, cpu)))
+    assert (hashed(cell=before) == hashed(cell=after)) == same
 
 
 def edited(monkeypatch, module, old, new):
@@ -49,8 +66,14 @@ def test_library_code_counts_only_where_it_is_reached(monkeypatch):
                "2 * (log_partition(z, z, tau, skip=own[:, None], method=method) - (z * z[twin])")
         assert hashed() != before
     with monkeypatch.context() as patch:
+        edited(patch, "losses.contrastive", "checks.temperature(tau, 2 * len(z1))", "checks.temperature(2 * tau, len(z1))")
+        assert hashed() != before, "reached through nt_xent"
+    with monkeypatch.context() as patch:
         edited(patch, "losses.streaming", "e.sub_(shift).exp_()", "e.exp_()")
-        assert hashed() != before, "reached through log_partition"
+        assert hashed() == before, "behind log_partition, which is pinned"
+    with monkeypatch.context() as patch:
+        edited(patch, "losses.contrastive", "@pinned(1)\ndef log_partition", "@pinned(2)\ndef log_partition")
+        assert hashed() != before, "the number of a pinned function counts"
     with monkeypatch.context() as patch:
         edited(patch, "losses.contrastive", "2 - len(z) * torch.softmax", "3 - len(z) * torch.softmax")
         assert hashed() == before, "dcl is not reached"

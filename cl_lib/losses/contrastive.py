@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from cl_lib import checks, distributed
 from cl_lib.errors import InputError, unknown
+from cl_lib.fingerprint import pinned
 from cl_lib.losses import streaming
 
 METHODS = ("auto", "dense", "stream")
@@ -60,6 +61,7 @@ def contrast(s: torch.Tensor, positive: torch.Tensor, *, tau: float | torch.Tens
     return (log_z - pull).mean()
 
 
+@pinned(1)
 def log_partition(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.Tensor, *,
                   skip: torch.Tensor | None = None, method: str = "auto") -> torch.Tensor:
     """log sum_j exp(q_i . k_j / tau_i) over the keys that row i does not skip: dense, or in blocks.

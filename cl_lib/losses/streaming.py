@@ -2,11 +2,14 @@
 import torch
 import torch.nn.functional as F
 
+from cl_lib.fingerprint import pinned
+
 # exp((s - bound) / tau), with |s| <= bound, stays a normal float32 while 2 bound / tau is below this.
 SAFE_EXPONENT = 80.0
 BLOCK = 1024
 
 
+@pinned(1)
 def log_partition(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.Tensor, *,
                   skip: torch.Tensor | None = None, block: int = BLOCK) -> torch.Tensor:
     r"""log Z_i = log sum_j exp(q_i . k_j / tau_i), over all keys but those that row i skips, without the matrix.
@@ -31,6 +34,7 @@ def log_partition(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.
         return _Rows.apply(q, k, t.expand(len(q)), skip, block)
 
 
+@pinned(1)
 def softplus_sum(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.Tensor, bias: float | torch.Tensor = 0.0, *,
                  skip: torch.Tensor | None = None, block: int = BLOCK) -> torch.Tensor:
     r"""sum_j log(1 + exp(q_i . k_j / tau_i + bias)) over all keys but those that row i skips, without the matrix.
