@@ -1,4 +1,5 @@
 """Contrastive losses: who is positive, at what temperature, against whom. One core, and the field's names on it."""
+import importlib.util
 import math
 
 import torch
@@ -64,19 +65,30 @@ def contrast(s: torch.Tensor, positive: torch.Tensor, *, tau: float | torch.Tens
 @pinned(1)
 def log_partition(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.Tensor, *,
                   skip: torch.Tensor | None = None, method: str = "auto") -> torch.Tensor:
-    """log sum_j exp(q_i . k_j / tau_i) over the keys that row i does not skip: dense, or in blocks.
+    """log sum_j exp(q_i . k_j / tau_i) over the keys that row i does not skip: "dense", in blocks ("stream"), or by "kernel".
 
     Shapes: queries (n, d), keys (m, d), tau a number or (n,), skip (n, r) columns left out of each row -> (n,).
+    "auto" is dense while the matrix is small; beyond, the kernels where they can run (a GPU, Triton, no float64), else blocks.
+    Raises: InputError for an unknown method, and for "kernel" where it cannot run.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    if method == "stream" or method == "auto" and len(queries) * len(keys) > DENSE_UP_TO:
+    if method not in (*METHODS, "kernel"):
+        raise unknown("method", method, (*METHODS, "kernel"))
+    large = len(queries) * len(keys) > DENSE_UP_TO
+    if method == "kernel" or method == "auto" and large and _kernel_runs(queries):
+        from cl_lib.losses import kernels
+
+        return kernels.log_partition(queries, keys, tau, skip=skip)
+    if method == "stream" or method == "auto" and large:
         return streaming.log_partition(queries, keys, tau, skip=skip)
     with torch.autocast(queries.device.type, enabled=False):
         s = queries @ keys.T / (tau[:, None] if isinstance(tau, torch.Tensor) and tau.ndim == 1 else tau)
         if skip is not None:
             s = s.scatter(1, skip, -torch.inf)
         return torch.logsumexp(s, 1)
+
+
+def _kernel_runs(x: torch.Tensor) -> bool:
+    return x.is_cuda and x.dtype != torch.float64 and importlib.util.find_spec("triton") is not None
 
 
 def info_nce(queries: torch.Tensor, keys: torch.Tensor, *, tau: float | torch.Tensor = 0.1,

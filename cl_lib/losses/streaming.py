@@ -21,11 +21,10 @@ def log_partition(queries: torch.Tensor, keys: torch.Tensor, tau: float | torch.
     rows and columns: half the products.
     Note: the symmetric form falls back to a running maximum where exp could underflow (small tau, long rows).
     """
-    tau = torch.as_tensor(tau, dtype=queries.dtype, device=queries.device)
     same = keys is queries
     dtype = torch.promote_types(queries.dtype, torch.float32)
     with torch.autocast(queries.device.type, enabled=False):
-        q, t = queries.to(dtype), tau.to(dtype)
+        q, t = queries.to(dtype), torch.as_tensor(tau, dtype=dtype, device=queries.device)
         k = q if same else keys.to(dtype)
         if same and t.ndim == 0 and _symmetric(skip):
             shift = ((q.detach() ** 2).sum(1).max() / t.detach()).item()

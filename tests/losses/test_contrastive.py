@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cl_lib import losses
 from cl_lib.errors import InputError
+from cl_lib.losses import streaming
 
 TAUS = (0.01, 0.07, 1.0)
 
@@ -240,6 +241,15 @@ def test_a_streamed_sum_of_softplus_is_dense_at_any_size_and_block(n, m, tau, bi
     for x, y in zip((dense, *torch.autograd.grad((dense * weight).sum(), (q, k, each, b))),
                     (ours, *torch.autograd.grad((ours * weight).sum(), (q, k, each, b))), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-9 / tau)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_temperature_keeps_its_bits_whatever_the_embeddings_are(dtype):
+    q, k = (x.detach().to(dtype) for x in draw(5))
+    tau = 0.0703  # lies between two numbers of either dtype
+    assert torch.equal(streaming.log_partition(q, k, tau), streaming.log_partition(q.float(), k.float(), tau))
+    short, same = q / 8, q.float() / 8  # short enough for the symmetric form
+    assert torch.equal(streaming.log_partition(short, short, tau), streaming.log_partition(same, same, tau))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

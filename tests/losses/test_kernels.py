@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from cl_lib.errors import InputError
-from support.kernel_checks import CASES
+from support.kernel_checks import CASES, NAMED
 
 pytest.importorskip("triton")
 TESTS = Path(__file__).resolve().parent.parent
@@ -38,6 +39,24 @@ def test_value_and_gradient_are_those_of_the_dense_form(errors, name):
 
 def test_a_query_that_skips_all_keys_has_nothing(errors):
     assert errors["all skipped"]["skips all"] == 1
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_losses_by_kernel_are_the_dense_ones(errors, name):
+    assert errors[name]["value"] < 2e-6 and errors[name]["gradient"] < 2e-5
+
+
+def test_large_batches_on_a_gpu_go_to_the_kernels(monkeypatch):
+    from cl_lib.losses import contrastive, kernels
+
+    gpu = SimpleNamespace(is_cuda=True, dtype=torch.bfloat16)
+    assert contrastive._kernel_runs(gpu) and not contrastive._kernel_runs(torch.ones(2, 2))
+    assert not contrastive._kernel_runs(SimpleNamespace(is_cuda=True, dtype=torch.float64))
+    monkeypatch.setattr(contrastive, "_kernel_runs", lambda x: True)
+    monkeypatch.setattr(kernels, "log_partition", lambda q, k, tau, skip=None: "kernel")
+    monkeypatch.setattr(contrastive, "DENSE_UP_TO", 8)
+    assert contrastive.log_partition(torch.ones(3, 2), torch.ones(3, 2), 0.1) == "kernel"
+    assert contrastive.log_partition(torch.ones(2, 2), torch.ones(2, 2), 0.1) != "kernel"
 
 
 @pytest.mark.parametrize(("change", "message"), [
