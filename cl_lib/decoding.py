@@ -1,0 +1,132 @@
+"""How text is drawn from a causal language model: greedy, beam, sampling, contrastive search, contrastive decoding.
+
+All decoders take a `cl_lib.encoders.causal.Causal` model and prompts (n, l) of one length, and return (n, l + tokens).
+"""
+import torch
+import torch.nn.functional as F
+
+from cl_lib import checks
+from cl_lib.encoders.causal import Causal
+from cl_lib.errors import InputError
+
+
+@torch.no_grad()
+def greedy(model: Causal, prompts: torch.Tensor, tokens: int) -> torch.Tensor:
+    """The likeliest token, each time."""
+    return _stepwise(model, prompts, tokens, lambda logits: logits.argmax(1))
+
+
+@torch.no_grad()
+def sample(model: Causal, prompts: torch.Tensor, tokens: int, g: torch.Generator, *, temperature: float = 1.0, top_k: int | None = None,
+           top_p: float | None = None) -> torch.Tensor:
+    """Draw each token from the softmax, cut to the `top_k` likeliest or to the fewest that hold `top_p` of it (nucleus).
+
+    Source: top-k 1805.04833, nucleus 1904.09751. Raises: InputError for a temperature, top_k or top_p out of range.
+    """
+    checks.positive("temperature", temperature)
+    if top_k is not None and top_k < 1:
+        raise InputError(f"top_k must be at least 1, not {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InputError(f"top_p must be in (0, 1], not {top_p}")
+
+    def draw(logits):
+        p, order = (logits / temperature).softmax(1).sort(1, descending=True)
+        if top_k is not None:
+            p[:, top_k:] = 0
+        if top_p is not None:
+            p[p.cumsum(1) - p >= top_p] = 0
+        return order.gather(1, torch.multinomial(p, 1, generator=g))[:, 0]
+
+    return _stepwise(model, prompts, tokens, draw)
+
+
+@torch.no_grad()
+def beam(model: Causal, prompts: torch.Tensor, tokens: int, *, width: int = 4) -> torch.Tensor:
+    """The likeliest sequence that a search with `width` hypotheses finds; all have the same length, so none is favoured for being short."""
+    if width < 1:
+        raise InputError(f"width must be at least 1, not {width}")
+    n = len(prompts)
+    read = model.read(prompts)
+    score, first = read.logits[:, -1].log_softmax(1).topk(width, 1)
+    cache = read.cache
+    cache.batch_repeat_interleave(width)
+    ids = torch.cat([prompts.repeat_interleave(width, 0), first.view(-1, 1)], 1)
+    for _ in range(tokens - 1):
+        read = model.read(ids[:, -1:], cache)
+        total = score[..., None] + read.logits[:, -1].log_softmax(1).view(n, width, -1)
+        score, best = total.flatten(1).topk(width, 1)
+        rows = (best // total.shape[2] + width * torch.arange(n)[:, None]).flatten()
+        cache = read.cache
+        cache.batch_select_indices(rows)
+        ids = torch.cat([ids[rows], (best % total.shape[2]).view(-1, 1)], 1)
+    return ids.view(n, width, -1)[torch.arange(n), score.argmax(1)]
+
+
+@torch.no_grad()
+def contrastive_search(model: Causal, prompts: torch.Tensor, tokens: int, *, k: int = 4, alpha: float = 0.6) -> torch.Tensor:
+    r"""Of the k likeliest tokens, the one that is likely and whose state is unlike all states so far.
+
+    x_t = argmax_{v in top-k} (1 - alpha) p(v | x_<t) - alpha max_{j<t} cos(h_v, h_j), p the softmax over the whole vocabulary.
+    Reduces to: greedy, for alpha = 0 or k = 1. Source: 2202.06417 Eq. 5. Cost: k + 1 times greedy's forward passes, in batches of n k.
+    Raises: InputError for k below 1 or alpha outside [0, 1].
+    """
+    if k < 1 or not 0 <= alpha <= 1:
+        raise InputError(f"k must be at least 1 and alpha in [0, 1], not {k} and {alpha}")
+    n, ids = len(prompts), prompts
+    read = model.read(prompts)
+    p, cache, past = read.logits[:, -1].softmax(1), read.cache, F.normalize(read.states, dim=2)
+    for _ in range(tokens):
+        likely, candidates = p.topk(k, 1)
+        cache.batch_repeat_interleave(k)
+        read = model.read(candidates.view(-1, 1), cache)
+        states = F.normalize(read.states[:, -1], dim=1).view(n, k, -1)
+        alike = (states @ past.transpose(1, 2)).amax(2)
+        best = ((1 - alpha) * likely - alpha * alike).argmax(1)
+        here = torch.arange(n)
+        ids = torch.cat([ids, candidates[here, best, None]], 1)
+        past = torch.cat([past, states[here, best, None]], 1)
+        cache = read.cache
+        cache.batch_select_indices(here * k + best)
+        p = read.logits[:, -1].view(n, k, -1)[here, best].softmax(1)
+    return ids
+
+
+def contrast_logits(expert: torch.Tensor, amateur: torch.Tensor, *, beta: float = 0.5, alpha: float = 0.1) -> torch.Tensor:
+    r"""Contrastive decoding's logits: (1 + beta) s_e - beta s_a where the expert finds a token plausible, else -inf.
+
+    Plausible: s_e >= log(alpha) + max s_e, that is, at least alpha times as likely as the expert's favourite; alpha 0 keeps all.
+    Shapes: expert, amateur (..., v) -> (..., v). Reduces to: the expert for beta = 0 and alpha = 0; its softmax on the
+    plausible tokens when the amateur is the expert. Source: 2309.09117 section 2 (1 + beta form), 2210.15097 (mask).
+    Raises: InputError for unequal shapes, beta below 0 or alpha outside [0, 1].
+    """
+    if expert.shape != amateur.shape:
+        raise InputError(f"expert and amateur must have one shape, not {tuple(expert.shape)} and {tuple(amateur.shape)}")
+    if beta < 0 or not 0 <= alpha <= 1:
+        raise InputError(f"beta must be at least 0 and alpha in [0, 1], not {beta} and {alpha}")
+    plausible = expert.softmax(-1) >= alpha * expert.softmax(-1).amax(-1, keepdim=True)
+    return ((1 + beta) * expert - beta * amateur).masked_fill(~plausible, -torch.inf)
+
+
+@torch.no_grad()
+def contrastive_decoding(expert: Causal, amateur: Causal, prompts: torch.Tensor, tokens: int, *, beta: float = 0.5, alpha: float = 0.1,
+                         amateur_prompts: torch.Tensor | None = None) -> torch.Tensor:
+    """Greedy on `contrast_logits` of two models with one vocabulary; or of one model on two prompts (contrastive input decoding).
+
+    `amateur_prompts` (n, l') are what the amateur reads in place of `prompts`; both read the same continuation.
+    """
+    strong, weak = expert.read(prompts), amateur.read(prompts if amateur_prompts is None else amateur_prompts)
+    ids = prompts
+    for _ in range(tokens):
+        token = contrast_logits(strong.logits[:, -1], weak.logits[:, -1], beta=beta, alpha=alpha).argmax(1, keepdim=True)
+        ids = torch.cat([ids, token], 1)
+        strong, weak = expert.read(token, strong.cache), amateur.read(token, weak.cache)
+    return ids
+
+
+def _stepwise(model: Causal, prompts: torch.Tensor, tokens: int, choose) -> torch.Tensor:
+    ids, read = prompts, model.read(prompts)
+    for _ in range(tokens):
+        token = choose(read.logits[:, -1])[:, None]
+        ids = torch.cat([ids, token], 1)
+        read = model.read(token, read.cache)
+    return ids
