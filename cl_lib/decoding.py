@@ -45,21 +45,16 @@ def beam(model: Causal, prompts: torch.Tensor, tokens: int, *, width: int = 4) -
     """The likeliest sequence that a search with `width` hypotheses finds; all have the same length, so none is favoured for being short."""
     if width < 1:
         raise InputError(f"width must be at least 1, not {width}")
-    n = len(prompts)
+    n, ids, score = len(prompts), prompts, torch.zeros(len(prompts), 1)
     read = model.read(prompts)
-    score, first = read.logits[:, -1].log_softmax(1).topk(width, 1)
-    cache = read.cache
-    cache.batch_repeat_interleave(width)
-    ids = torch.cat([prompts.repeat_interleave(width, 0), first.view(-1, 1)], 1)
-    for _ in range(tokens - 1):
-        read = model.read(ids[:, -1:], cache)
-        total = score[..., None] + read.logits[:, -1].log_softmax(1).view(n, width, -1)
-        score, best = total.flatten(1).topk(width, 1)
-        rows = (best // total.shape[2] + width * torch.arange(n)[:, None]).flatten()
-        cache = read.cache
-        cache.batch_select_indices(rows)
+    for _ in range(tokens):
+        total = score[..., None] + read.logits[:, -1].log_softmax(1).view(n, score.shape[1], -1)
+        score, best = total.flatten(1).topk(min(width, total[0].numel()), 1)
+        rows = (best // total.shape[2] + total.shape[1] * torch.arange(n)[:, None]).flatten()
         ids = torch.cat([ids[rows], (best % total.shape[2]).view(-1, 1)], 1)
-    return ids.view(n, width, -1)[torch.arange(n), score.argmax(1)]
+        read.cache.batch_select_indices(rows)
+        read = model.read(ids[:, -1:], read.cache)
+    return ids.view(n, score.shape[1], -1)[torch.arange(n), score.argmax(1)]
 
 
 @torch.no_grad()
@@ -109,15 +104,18 @@ def contrast_logits(expert: torch.Tensor, amateur: torch.Tensor, *, beta: float 
 
 @torch.no_grad()
 def contrastive_decoding(expert: Causal, amateur: Causal, prompts: torch.Tensor, tokens: int, *, beta: float = 0.5, alpha: float = 0.1,
-                         amateur_prompts: torch.Tensor | None = None) -> torch.Tensor:
-    """Greedy on `contrast_logits` of two models with one vocabulary; or of one model on two prompts (contrastive input decoding).
+                         amateur_prompts: torch.Tensor | None = None, g: torch.Generator | None = None, temperature: float = 1.0) -> torch.Tensor:
+    """Text by `contrast_logits` of two models with one vocabulary, or of one model on two prompts (contrastive input decoding).
 
-    `amateur_prompts` (n, l') are what the amateur reads in place of `prompts`; both read the same continuation.
+    Greedy, or with a generator drawn from the softmax at a temperature. `amateur_prompts` (n, l') are what the amateur reads in
+    place of `prompts`; both read the same continuation. Reduces to: `greedy` for beta = 0.
     """
+    checks.positive("temperature", temperature)
     strong, weak = expert.read(prompts), amateur.read(prompts if amateur_prompts is None else amateur_prompts)
     ids = prompts
     for _ in range(tokens):
-        token = contrast_logits(strong.logits[:, -1], weak.logits[:, -1], beta=beta, alpha=alpha).argmax(1, keepdim=True)
+        logits = contrast_logits(strong.logits[:, -1], weak.logits[:, -1], beta=beta, alpha=alpha)
+        token = logits.argmax(1, keepdim=True) if g is None else torch.multinomial((logits / temperature).softmax(1), 1, generator=g)
         ids = torch.cat([ids, token], 1)
         strong, weak = expert.read(token, strong.cache), amateur.read(token, weak.cache)
     return ids

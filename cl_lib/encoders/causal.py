@@ -73,6 +73,9 @@ def causal_lm(name: str) -> Packaged:
     models = {"smollm2": _smollm2, "stories15m": _stories}
     if name not in models:
         raise unknown("language model", name, models)
+    import transformers
+
+    transformers.logging.set_verbosity_error()
     return models[name]()
 
 
