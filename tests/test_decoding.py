@@ -61,7 +61,7 @@ def test_a_wide_beam_finds_the_likeliest_of_all(gpt):
     whole = torch.cat([first.expand(len(every), -1), every], 1)
     logits = gpt(whole).detach()[:, 4:-1].log_softmax(2)
     total = logits.gather(2, every[..., None])[..., 0].sum(1)
-    assert torch.equal(decoding.beam(gpt, first, 3, width=13 * 13), whole[[total.argmax()]])
+    assert torch.equal(decoding.beam(gpt, first, 3, width=13 * 13), whole[total.argmax()][None])
     assert torch.equal(decoding.beam(gpt, PROMPTS, 6, width=1), decoding.greedy(gpt, PROMPTS, 6))
 
 
