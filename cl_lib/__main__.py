@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("stopped; finished rows are kept, the same command goes on from here", file=sys.stderr)
+        print("stopped; what is finished is kept, the same command goes on from here", file=sys.stderr)
         return 130
 
 

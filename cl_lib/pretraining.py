@@ -272,7 +272,7 @@ def pretrain(name: str, *, steps: int | None = None, out: Path | None = None, sa
     text = reading("train")
     about = {"model": name, "recipe": asdict(r), "licence": LICENCE, "torch": torch.__version__, "cpu_seconds": round(seconds),
              "parameters": sum(p.numel() for p in model.parameters()),
-             "text": {"sentences": len(text), "words": sum(len(s.split()) for s in text), "tokens": train[:, 1:].numel() if r.kind == "causal" else train.numel()},
+             "text": {"sentences": len(text), "words": sum(len(s.split()) for s in text), "tokens": len(train) * r.longest},
              "sha256": {path.name: checksum(path) for path in (weights, vocabulary)},
              "test": rounded(measured(model, test, r) | baselines(train, test, r)), "curve": curve}
     if r.kind == "masked":
