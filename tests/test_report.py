@@ -212,6 +212,16 @@ def test_legend_shows_each_verdict_the_rule_can_give_an_effect():
     assert found == ["reproduced", "partly", "not-separated", "contradicted"]
 
 
+def test_language_models_are_a_table_of_their_curves():
+    made = [json.loads(p.read_text()) for p in sorted((ROOT / "data" / "bundled").glob("*_curve.json"))]
+    text = pages.language_models(made)
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.split("\n") if line.startswith("| mini")]
+    assert [r[0] for r in rows] == ["mini-bert", "mini-gpt", "mini-gpt-small"] and {len(r) for r in rows} == {7}
+    for row, m in zip(rows, made, strict=True):
+        assert float(row[3].replace(",", "")) == pytest.approx(m["test"]["perplexity"], abs=0.5)
+    assert f"{made[0]['stsb']['4']:.0f} after layer 4" in text and pages.language_models([]) == ""
+
+
 def test_bibtex_is_read_back_by_a_bibtex_reader():
     from pybtex.database import parse_string
 
