@@ -382,6 +382,21 @@ def test_show_carries_its_alternative_text_and_refuses_an_empty_one(monkeypatch)
     plt.close("all")
 
 
+def test_sketches_have_a_sixteenth_of_the_pixels(monkeypatch):
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(figures, "display", lambda data, **kw: shown.append((data, kw)))
+    with plt.rc_context():
+        plt.rcParams["savefig.dpi"] = figures.DPI
+        for _ in range(2):
+            figures.show(plt.figure(figsize=(4, 2)), alt="A figure without anything in it.")
+            figures.sketch()
+    sizes = [Image.open(BytesIO(b64decode(data["image/png"]))).size for data, _ in shown]
+    assert sizes == [(4 * figures.DPI, 2 * figures.DPI), (figures.DPI, figures.DPI // 2)]
+    assert shown[0][1] == shown[1][1]  # the page shows both at the same width
+
+
 def test_the_palette_can_be_seen_on_its_paper():
     from matplotlib.colors import to_rgb
 
