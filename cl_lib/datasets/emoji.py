@@ -170,5 +170,7 @@ WORDS = File("emojibase-en.json", "ed014f1049bd370c5794f815850156196ac382850f51c
 GROUPS = File("emojibase-groups.json", "3ce4f0a8e5890ed9d746b12e0056b170340928c1936be35cf92bb3e6d83a71e1",
               (Mirror("folder", "emoji/groups.json"), Mirror("npm", "emojibase-data@17.0.0", "package/meta/groups.json")))
 SLICE_SIZE, SLICE_COLUMNS = 233, 24
-SHEET = File("emoji_slice.png", "7c44ead34698bebac41850daff8038fa4c4ee70517612a3cde5c2e3d2af65444", (Mirror("bundled", "emoji_slice.png"), Mirror("folder", "emoji_slice.png")))
-TABLE = File("emoji_slice.tsv", "ea41ad4251028d5a392d4cb32451ad4a9b083e06074cd9c38c8d415566eb5d57", (Mirror("bundled", "emoji_slice.tsv"), Mirror("folder", "emoji_slice.tsv")))
+SHEET = File("emoji_slice.png", "7c44ead34698bebac41850daff8038fa4c4ee70517612a3cde5c2e3d2af65444",
+             (Mirror("bundled", "emoji_slice.png"), Mirror("folder", "emoji_slice.png")))
+TABLE = File("emoji_slice.tsv", "ea41ad4251028d5a392d4cb32451ad4a9b083e06074cd9c38c8d415566eb5d57",
+             (Mirror("bundled", "emoji_slice.tsv"), Mirror("folder", "emoji_slice.tsv")))
