@@ -1,4 +1,4 @@
-"""The command line: list, show, run, verify, report, export, profile."""
+"""The command line: list, show, run, verify, report, export, profile, pretrain."""
 import argparse
 import importlib
 import inspect
@@ -69,6 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
                      help="an argument of the profile, such as -p threads=1")
     one.add_argument("--record", action="store_true", help="keep the rows in data/perf/, for the pages on performance and peers")
     one.set_defaults(call=_profile)
+    one = commands.add_parser("pretrain", help="make one of the book's small language models again")
+    one.add_argument("model", help="mini-bert, mini-gpt or mini-gpt-small")
+    one.add_argument("--steps", type=int, help="default: as many as the bundled model had")
+    one.add_argument("--out", type=Path, help="folder for weights, tokenizer and curve; default runs/pretrained")
+    one.set_defaults(call=_pretrain)
     options = parser.parse_args(arguments)
     try:
         return options.call(options)
@@ -79,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("stopped; finished rows are kept, the same command goes on from here", file=sys.stderr)
+        print("stopped; what is finished is kept, the same command goes on from here", file=sys.stderr)
         return 130
 
 
@@ -238,6 +243,15 @@ def _profile(options) -> int:
         print("  ".join(text.ljust(w) for text, w in zip(c, widths, strict=True)).rstrip())
     if options.record:
         print(f"recorded in {os.path.relpath(performance.record(options.what, rows, settings))}")
+    return 0
+
+
+def _pretrain(options) -> int:
+    from cl_lib import pretraining
+    from cl_lib.datasets import sources
+
+    weights = pretraining.pretrain(options.model, steps=options.steps, out=options.out, say=lambda line: print(line, file=sys.stderr))
+    print(f"{os.path.relpath(weights)}: sha256 {sources.checksum(weights)}")
     return 0
 
 

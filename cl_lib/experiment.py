@@ -1,4 +1,5 @@
 """What a notebook calls: measure the arms of a claim at paired seeds, reuse what is known, record, show the verdict."""
+import gc
 import itertools
 import json
 import os
@@ -41,6 +42,11 @@ def start(notebook: str, *, tier: str, seeds: list[int] | None = None, device: s
     """
     check(tier=tier, seeds=seeds, device=device)
     torch.set_num_threads(1)
+    if tier == "smoke":
+        from cl_lib import figures
+
+        figures.sketch()
+        _hurry()
     claims = frozenset(papers.claim(name).name for name in only or () if "." in name)
     return Run(papers.notebook(notebook), tier, seeds, device, claims, dict(settings or {}))
 
@@ -198,8 +204,7 @@ class Run:
         """Require that the fingerprint of the paper's cells covers this function."""
         if function.__module__ == "__main__":
             setup, cells = paper_cells(self.notebook, paper)
-            named = {n for source in setup + cells for n in fingerprint.definitions(source)}
-            if function.__name__ not in named and not _edited_in_place(self.notebook, setup + cells):
+            if function.__name__ not in _named(*setup, *cells) and not _edited_in_place(self.notebook, setup + cells):
                 raise InputError(f"{paper}: {function.__name__} must be defined at the top of a cell with the role method "
                                  "or experiment, so that a change of it makes its rows stale")
 
@@ -212,7 +217,7 @@ class Run:
     def _code(self, paper: str) -> tuple[str, bool]:
         """The fingerprint of the paper's saved cells, and whether what ran in this kernel is just that."""
         setup, cells = paper_cells(self.notebook, paper)
-        return fingerprint.code_hash(setup, cells), not _edited_in_place(self.notebook, setup + cells)
+        return _hash(tuple(setup), tuple(cells)), not _edited_in_place(self.notebook, setup + cells)
 
     def _known(self, paper: str, code: str) -> list[dict]:
         rows = [] if self.tier == "smoke" else evidence.rows(paper, self.results)
@@ -285,8 +290,17 @@ def _has_arms(claim: papers.Claim, arms: dict) -> None:
 
 def paper_cells(notebook: papers.Notebook, paper: str) -> tuple[list[str], list[str]]:
     """The sources of a notebook's set-up cells and of a paper's method and experiment cells."""
+    path = ROOT / notebook.path
+    on_disk = path.stat() if path.exists() else None
+    setup, cells = _cells(path, on_disk and (on_disk.st_mtime_ns, on_disk.st_size), paper)
+    return [*setup], [*cells]
+
+
+@lru_cache
+def _cells(path: Path, state: tuple[int, int] | None, paper: str) -> tuple[list[str], list[str]]:
+    """`paper_cells`, kept while the file is as it was: every claim of a paper asks for them several times."""
     setup, cells = [], []
-    for cell in read(ROOT / notebook.path).cells:
+    for cell in read(path).cells:
         tags = cell.metadata.get("tags", [])
         owner = next((t[6:] for t in tags if t.startswith("paper:")), None)
         if cell.cell_type == "code" and owner is None and "parameters" not in tags:
@@ -312,7 +326,19 @@ def current_code(paper: papers.Paper) -> str | None:
     if not (ROOT / notebook.path).exists():
         return None
     setup, cells = paper_cells(notebook, paper.id)
-    return fingerprint.code_hash(setup, cells) if cells else None
+    return _hash(tuple(setup), tuple(cells)) if cells else None
+
+
+@lru_cache
+def _hash(setup: tuple[str, ...], cells: tuple[str, ...]) -> str:
+    """The fingerprint of these cells, kept; a process reads the library's code once."""
+    return fingerprint.code_hash([*setup], [*cells])
+
+
+@lru_cache
+def _named(*sources: str) -> frozenset[str]:
+    """What cells define."""
+    return frozenset(name for source in sources for name in fingerprint.definitions(source))
 
 
 def _edited_in_place(notebook: papers.Notebook, measured: list[str]) -> bool:
@@ -336,6 +362,8 @@ def _edited_in_place(notebook: papers.Notebook, measured: list[str]) -> bool:
 
 def _run(jobs: list, measure: Measure, device: str, tier: str):
     """Yield (job, result) as the results come, from several processes of one thread each where that pays."""
+    if tier == "smoke":
+        _hurry()
     workers = int(os.environ.get("CL_WORKERS") or (1 if tier == "smoke" or device != "cpu" else os.cpu_count() or 1))
     if workers == 1 or len(jobs) < 2:
         for number, job in enumerate(jobs):
@@ -355,6 +383,12 @@ def _sent(cached):
     if cached.__module__ != "__main__":
         return cached.__qualname__
     return lru_cache(**cached.cache_parameters()), (cached.__wrapped__,)
+
+
+def _hurry() -> None:
+    """Collect garbage rarely, and never among what is loaded by now: each full collection of that takes half a second."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 def _one(number: int, measure: Measure, seed: int, device: str, settings: Settings) -> tuple[int, dict]:

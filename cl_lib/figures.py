@@ -47,6 +47,11 @@ def show(fig: Figure, *, alt: str, colors: int = 64) -> None:
             metadata={"image/png": {"alt": alt, "width": width}})
 
 
+def sketch() -> None:
+    """Show figures from now on in few pixels, for tier smoke: they are drawn to see that they can be."""
+    plt.rcParams["savefig.dpi"] = DPI / 4
+
+
 def bare(axes) -> None:
     """Strip `axes` (one, or an array of them) of ticks, grid and frame: for pictures."""
     for ax in getattr(axes, "flat", [axes]):

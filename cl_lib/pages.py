@@ -1,7 +1,8 @@
 """The generated pages of the site, as text made from the registry and the verdicts: adding a paper touches no page."""
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import yaml
@@ -230,6 +231,23 @@ def bibtex_entry(p: Paper) -> str:
               "eprint": p.arxiv, "archiveprefix": "arXiv" if p.arxiv else None}
     body = ",\n".join(f"  {k} = {{{_tex(v)}}}" for k, v in fields.items() if v)
     return f"@{'inproceedings' if p.venue else 'misc'}{{{p.id},\n{body}\n}}\n"
+
+
+def language_models(made: Sequence[Mapping]) -> str:
+    """The book's own language models as a Markdown table; each of `made` is what `cl_lib.pretraining` writes beside the weights."""
+    if not made:
+        return ""
+    lines = ["| model | shape | has read | perplexity | counting tokens | counting pairs | right |", "|---|---|---|---|---|---|---|"]
+    for m in made:
+        r, test = m["recipe"], m["test"]
+        read = r["steps"] * r["batch"] * r["longest"]
+        pairs = f"{math.exp(test['bigram']):,.0f}" if "bigram" in test else ""
+        lines.append(f"| {m['model']} | {r['layers']} layers of {r['d']}, {m['parameters'] / 1e6:.2f} million weights | {read / 1e6:.1f} million tokens, "
+                     f"{read / m['text']['tokens']:.1f} passes | {test['perplexity']:,.0f} | {math.exp(test['unigram']):,.0f} | {pairs} | "
+                     f"{100 * test['accuracy']:.0f} % |")
+    scores = [f"{m['model']}, mean over the tokens of a sentence: " + ", ".join(f"{v:.0f} after layer {k}" if int(k) else f"{v:.0f} of the embeddings"
+              for k, v in m["stsb"].items()) for m in made if "stsb" in m]
+    return "\n".join([*lines, "", *(f"Spearman's correlation, times 100, on the test part of STS-B. {s}." for s in scores)])
 
 
 def _tex(plain: str) -> str:

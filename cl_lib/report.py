@@ -85,7 +85,8 @@ def site(out: Path = ROOT / "build" / "src", *, root: Path = ROOT, repository: s
     table = scoreboard.records(parts, judged)
 
     files = _own_pages(root / "book", {"<!-- verdict legend -->": pages.legend(),
-                                       "<!-- parts -->": pages.overview(parts, written)}, terms)
+                                       "<!-- parts -->": pages.overview(parts, written),
+                                       "<!-- language models -->": pages.language_models(_curves(root))}, terms)
     files |= {"_toc.yml": pages.toc(parts), "scoreboard.md": scoreboard.page(parts, judged),
               scoreboard.CSV: scoreboard.as_csv(table), scoreboard.JSON: scoreboard.as_json(table),
               "changes.md": history.page(claims, histories), history.FEED: history.feed(claims, histories),
@@ -119,6 +120,11 @@ def address(root: Path = ROOT) -> str | None:
     """The public address of the repository, where `_config.yml` names one."""
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf8"))
     return (config.get("repository") or {}).get("url")
+
+
+def _curves(root: Path) -> list[dict]:
+    """What stands beside the weights of the book's own language models."""
+    return [json.loads(path.read_text(encoding="utf8")) for path in sorted((root / "data" / "bundled").glob("*_curve.json"))]
 
 
 def judge(paper: Paper, rows: list[dict]) -> tuple[tuple[papers.Claim, evidence.Verdict], ...]:

@@ -6,9 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from cl_lib import evidence, experiment
+from cl_lib import evidence, experiment, papers
 from cl_lib.errors import InputError
 from support import measures
 
@@ -99,6 +100,24 @@ def test_smoke_runs_one_seed_and_records_nothing(results, capsys):
     measures.claim(tier="smoke")
     assert "no evidence" in capsys.readouterr().out
     assert not list(results.rglob("*.jsonl"))
+
+
+def test_cells_are_kept_until_the_notebook_changes(tmp_path, monkeypatch):
+    notebook = papers.notebook("objectives")
+    path = tmp_path / notebook.path
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    with pytest.raises(InputError, match="not written yet"):
+        experiment.paper_cells(notebook, "dcl")
+    for source in ("def measure(): return 1", "def measure(): return 1, 2"):
+        cells = [nbformat.v4.new_code_cell(source, metadata={"tags": ["paper:dcl", "experiment"]})]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        assert experiment.paper_cells(notebook, "dcl") == ([], [source])
+        with monkeypatch.context() as patch:
+            patch.setattr(experiment, "read", None)
+            setup, found = experiment.paper_cells(notebook, "dcl")
+            found.append("the caller's own")
+            assert experiment.paper_cells(notebook, "dcl") == ([], [source])
 
 
 def test_tuning_takes_the_best_point_for_every_arm_and_is_recorded(results):

@@ -212,6 +212,16 @@ def test_legend_shows_each_verdict_the_rule_can_give_an_effect():
     assert found == ["reproduced", "partly", "not-separated", "contradicted"]
 
 
+def test_language_models_are_a_table_of_their_curves():
+    made = [json.loads(p.read_text()) for p in sorted((ROOT / "data" / "bundled").glob("*_curve.json"))]
+    text = pages.language_models(made)
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.split("\n") if line.startswith("| mini")]
+    assert [r[0] for r in rows] == ["mini-bert", "mini-gpt", "mini-gpt-small"] and {len(r) for r in rows} == {7}
+    for row, m in zip(rows, made, strict=True):
+        assert float(row[3].replace(",", "")) == pytest.approx(m["test"]["perplexity"], abs=0.5)
+    assert f"{made[0]['stsb']['4']:.0f} after layer 4" in text and pages.language_models([]) == ""
+
+
 def test_bibtex_is_read_back_by_a_bibtex_reader():
     from pybtex.database import parse_string
 
@@ -370,6 +380,21 @@ def test_show_carries_its_alternative_text_and_refuses_an_empty_one(monkeypatch)
     with pytest.raises(InputError, match="alt must say"):
         figures.show(plt.figure(), alt="")
     plt.close("all")
+
+
+def test_sketches_have_a_sixteenth_of_the_pixels(monkeypatch):
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(figures, "display", lambda data, **kw: shown.append((data, kw)))
+    with plt.rc_context():
+        plt.rcParams["savefig.dpi"] = figures.DPI
+        for _ in range(2):
+            figures.show(plt.figure(figsize=(4, 2)), alt="A figure without anything in it.")
+            figures.sketch()
+    sizes = [Image.open(BytesIO(b64decode(data["image/png"]))).size for data, _ in shown]
+    assert sizes == [(4 * figures.DPI, 2 * figures.DPI), (figures.DPI, figures.DPI // 2)]
+    assert shown[0][1] == shown[1][1]  # the page shows both at the same width
 
 
 def test_the_palette_can_be_seen_on_its_paper():

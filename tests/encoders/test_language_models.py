@@ -1,7 +1,10 @@
 import pytest
 import torch
 
-from cl_lib.encoders.language_models import GPT
+from cl_lib.datasets import sources
+from cl_lib.decoding import greedy
+from cl_lib.encoders import language_models
+from cl_lib.encoders.language_models import GPT, MiniBert, mini_bert, mini_gpt
 from cl_lib.errors import InputError
 
 
@@ -53,3 +56,81 @@ def test_bad_input(gpt):
         gpt(torch.zeros(1, 13, dtype=torch.int64))
     with pytest.raises(InputError, match="heads must divide d"):
         GPT(11, 9, heads=2)
+
+
+@pytest.fixture
+def bert():
+    return MiniBert(11, 8, layers=2, heads=2, longest=12, seed=0).eval()
+
+
+LENGTHS = torch.tensor([9, 4, 1])
+
+
+def test_a_masked_model_sees_both_sides_but_no_padding(bert):
+    changed = IDS.clone()
+    changed[:, 3] = (changed[:, 3] + 1) % 11
+    assert not torch.allclose(bert(IDS)[:, 0], bert(changed)[:, 0], atol=1e-4)
+    for i, l in enumerate(LENGTHS):
+        padded = bert.states(IDS, LENGTHS)
+        for one, all in zip(bert.states(IDS[i:i + 1, :l]), padded, strict=True):
+            assert torch.allclose(one[0], all[i, :l], atol=1e-5)
+    assert len(padded) == 3 and torch.equal(padded[-1], bert(IDS, LENGTHS))
+
+
+def test_attention_weights_are_those_that_the_layer_uses(bert):
+    seen = (torch.arange(9) < LENGTHS[:, None])[:, None, None]
+    h = bert.states(IDS, LENGTHS)[0]
+    layer = bert.layers[0]
+    w = layer.weights(h, seen)
+    assert torch.allclose(w.sum(3), torch.ones(3, 2, 9)) and (w.transpose(1, 3)[~seen[:, 0, 0]] == 0).all()
+    v = layer.qkv(layer.before(h))[..., 16:].view(3, 9, 2, 4).transpose(1, 2)
+    after = h + layer.out((w @ v).transpose(1, 2).flatten(2))
+    after = after + layer.down(torch.nn.functional.gelu(layer.up(layer.between(after))))
+    assert torch.allclose(after, bert.states(IDS, LENGTHS)[1], atol=1e-5)
+
+
+def test_a_masked_model_refuses_bad_input(bert):
+    with pytest.raises(InputError, match="reads 12 at most"):
+        bert(torch.zeros(1, 13, dtype=torch.int64))
+    with pytest.raises(InputError, match="heads must divide d"):
+        MiniBert(11, 9, heads=2)
+    with pytest.raises(InputError, match="unknown size of mini-gpt 'smal'; did you mean 'small'"):
+        mini_gpt("smal")
+
+
+def test_the_bundled_masked_model_reads_english():
+    bert = mini_bert()
+    ids, lengths = bert.batch(["He did not know what to [MASK].", "Yes."])
+    assert ids.shape == (2, lengths.max()) and (ids[1, lengths[1]:] == bert.pad).all() and ids[0, 0] == bert.cls
+    assert bert.text(ids[0]) == "he did not know what to ."
+    means = bert.means(["He did not know what to say.", "Yes."])
+    h = bert.model(*(x[1:] for x in bert.batch(["He did not know what to say.", "Yes."])))[0, :lengths[1]]
+    assert torch.allclose(means[-1, 1], h.mean(0), atol=1e-5)
+    ids[0, 3] = bert.mask
+    guess = bert.model.logits(bert.model(ids, lengths)[0, 3]).softmax(0)
+    assert guess[bert.tokenizer.encode("not", add_special_tokens=False).ids[0]] > 10 / len(guess)
+
+
+@pytest.mark.parametrize("size", ["base", "small"])
+def test_the_bundled_causal_models_write(size):
+    gpt, other = mini_gpt(size), mini_gpt(size)
+    ids = torch.tensor([gpt.ids("It was a fine day, and")])
+    out = greedy(gpt, ids, 12)
+    for t in range(ids.shape[1], out.shape[1]):  # without a cache
+        assert gpt.model(out[:, :t])[0, -1].argmax() == out[0, t]
+    assert gpt.text(out[0]).startswith("It was a fine day, and")
+    with torch.no_grad():
+        other.model.tokens.weight.zero_()
+    assert gpt.model.tokens.weight.any() and mini_gpt(size).model.tokens.weight.any()
+
+
+def test_weights_that_were_changed_are_refused(tmp_path, monkeypatch):
+    name = "mini_gpt_small.safetensors"
+    data = bytearray((sources.BUNDLED / name).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(sources, "BUNDLED", tmp_path)
+    monkeypatch.setattr(sources, "_used", {})
+    language_models._weights.cache_clear()
+    with pytest.raises(sources.DataError, match="is not the file it should be"):
+        mini_gpt("small")
