@@ -77,14 +77,14 @@ def scenes(split: str, n: int, *, seed: int = 0, digits: bool = False, most: int
     x, objects = torch.zeros(n, 3, SIDE, SIDE), torch.full((n, 4), -1)
     inside = torch.arange(ITEM)
     for number, source in enumerate(sets):
-        for place in range(4):
-            scene = torch.nonzero(taken[:, place] & (which[:, place] == number))[:, 0]
-            item = (chance[scene, place] * len(source.x)).long()
-            objects[scene, place] = source.y[item] + number * len(CLOTHES)
+        for cell in range(4):
+            scene = torch.nonzero(taken[:, cell] & (which[:, cell] == number))[:, 0]
+            item = (chance[scene, cell] * len(source.x)).long()
+            objects[scene, cell] = source.y[item] + number * len(CLOTHES)
             grey = F.avg_pool2d(source.x[item].float() / 255, 2)
-            top, left = (corner[scene, place] + CELL * torch.tensor([place // 2, place % 2])).unbind(1)
+            top, left = (corner[scene, cell] + CELL * torch.tensor([cell // 2, cell % 2])).unbind(1)
             rows, columns = (top[:, None] + inside)[:, :, None], (left[:, None] + inside)[:, None]
-            x[scene[:, None, None], :, rows, columns] = grey[:, 0, :, :, None] * tint[scene, place][:, None, None]
+            x[scene[:, None, None], :, rows, columns] = grey[:, 0, :, :, None] * tint[scene, cell][:, None, None]
     x, colours = x.mul_(255).round_().byte(), hue.where(taken, -1)
     nouns = CLOTHES + DIGITS if digits else CLOTHES
     captions = describe(objects, colours, nouns, g, colour=colour, place=place, action=action)

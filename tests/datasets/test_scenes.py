@@ -66,6 +66,10 @@ def test_captions_are_true_and_short():
         assert len(claims) == min(len(present), 3 if verb else 4) and 1 <= len(caption.split()) <= 16
         forms += torch.tensor([claims[0][1] is not None, claims[0][2] is not None, verb])
     assert torch.allclose(forms / 2_000, torch.tensor([0.8, 0.6, 0.5]), atol=0.04)
+    few = scenes("train", 2_000, colour=0.3, place=0.3, action=0)
+    assert torch.equal(few.x, s.x) and not any(v in t.split() for t in few.captions for v in VERBS)
+    says = [sum(any(w in t.split() for w in words) for t in few.captions) / 2_000 for words in (COLOURS, ("top", "bottom"))]
+    assert says == pytest.approx([0.3, 0.3], abs=0.04)
     full = describe(s.objects, s.colours, s.nouns, torch.Generator().manual_seed(0), colour=1, place=1, action=0)
     assert all(len(t.split()) == 4 * int(k) for t, k in zip(full, (s.objects >= 0).sum(1), strict=True))
 
