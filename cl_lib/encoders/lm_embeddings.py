@@ -22,8 +22,9 @@ VERSIONS = ("full", "slice")
 class Vocabulary:
     """Sentences as numbers of pieces, and a vector for each piece.
 
-    Shapes: ids (t,) int64, start (n + 1,) int64, table (v, d) float32 with a mean square of 1; pieces are the v names,
-    where a blank in front begins a word; the first four are [PAD], [UNK], [MASK] and [DEL], with the vector 0.
+    Shapes: ids (t,) int64, start (n + 1,) int64, table (v, d) float32 with a mean square of about 1; pieces are the v names,
+    where a blank in front begins a word; the first four are [PAD], with the vector 0, and [UNK], [MASK] and [DEL], with random
+    ones of the size of the others: next to 0 the vector of a position would be all that a layer norm shows of them.
     texts are the n sentences, each once.
     """
     texts: tuple[str, ...]
@@ -100,7 +101,9 @@ def _vocabulary(train, others, d, least, version) -> Vocabulary:
         pieces = [names[i] for i in own.tolist()]
     else:
         vectors, pieces = _projected(own, d), _names(own)
-    return Vocabulary(texts, place[kept["ids"]], kept["start"], (*SPECIAL, *pieces), torch.cat([torch.zeros(len(SPECIAL), d), vectors]), version)
+    special = torch.randn(len(SPECIAL), d, generator=torch.Generator().manual_seed(1))
+    special[PAD] = 0
+    return Vocabulary(texts, place[kept["ids"]], kept["start"], (*SPECIAL, *pieces), torch.cat([special, vectors]), version)
 
 
 def _projected(own: torch.Tensor, d: int) -> torch.Tensor:

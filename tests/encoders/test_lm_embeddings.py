@@ -15,7 +15,7 @@ def test_pieces_unknown_ones_and_batches():
     words = vocabulary(TRAIN, OTHERS, d=8, least=2, version="slice")
     assert (PAD, UNKNOWN, MASK, DEL) == (0, 1, 2, 3) and words.pieces[:4] == SPECIAL
     assert set(words.pieces[4:]) == {" a", " young", " man", " eats"}  # twice or more in the training sentences
-    assert words.table.shape == (8, 8) and not words.table[:4].any() and words.table[4:].any(1).all()
+    assert words.table.shape == (8, 8) and not words.table[PAD].any() and words.table[1:].any(1).all()
     ids, lengths = words.batch(words.find(["a cat walks", "the young man eats soup"]), longest=4)
     named = [[words.pieces[i] for i in row] for row in ids.tolist()]
     assert named == [[" a", "[UNK]", "[UNK]", "[PAD]"], ["[UNK]", " young", " man", " eats"]] and lengths.tolist() == [3, 4]
