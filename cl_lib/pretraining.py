@@ -37,7 +37,10 @@ LOOK = 8192  # tokens of the validation part, about, that each point is measured
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes one model; `kind` is causal or masked, `tokenizer` the name its file carries, `batch` counts blocks of `longest` tokens."""
+    """What makes one model; `kind` is causal or masked, `tokenizer` the name its file carries, `batch` counts blocks of `longest` tokens.
+
+    lr is that of embeddings, norms and biases, matrix_lr that of the layers' matrices.
+    """
     kind: str
     tokenizer: str
     vocabulary: int
@@ -48,6 +51,7 @@ class Recipe:
     batch: int
     steps: int
     lr: float
+    matrix_lr: float = 5e-3
     share: float = 0.2  # of the tokens that a masked model is asked for
     weight_decay: float = 0.1
     seed: int = 0
@@ -58,8 +62,8 @@ class Recipe:
 
 
 RECIPES = {
-    "mini-bert": Recipe("masked", "mini_bert", 8192, 128, 4, 4, 64, batch=32, steps=20000, lr=2e-3),
-    "mini-gpt": Recipe("causal", "mini_gpt", 4096, 128, 4, 4, 256, batch=8, steps=20000, lr=3e-3),
+    "mini-bert": Recipe("masked", "mini_bert", 8192, 128, 4, 4, 64, batch=32, steps=5000, lr=2e-3),
+    "mini-gpt": Recipe("causal", "mini_gpt", 4096, 128, 4, 4, 256, batch=8, steps=3200, lr=3e-3),
     "mini-gpt-small": Recipe("causal", "mini_gpt", 4096, 64, 1, 2, 256, batch=8, steps=1000, lr=4e-3),
 }
 
@@ -165,6 +169,15 @@ class Batches:
         return self.blocks[self._order(number)[at * self.size:(at + 1) * self.size]]
 
 
+def optimizers(model: nn.Module, r: Recipe) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """AdamW for embeddings, norms and biases, Muon (Jordan et al. 2024) for the matrices of the layers: it needs fewer steps."""
+    matrices = [p for p in model.layers.parameters() if p.ndim == 2]
+    rest = [p for p in model.parameters() if not any(p is m for m in matrices)]
+    return (torch.optim.AdamW([{"params": [p for p in rest if p.ndim > 1], "weight_decay": r.weight_decay},
+                               {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0}], betas=(0.9, 0.98), fused=True),
+            torch.optim.Muon(matrices, weight_decay=r.weight_decay, adjust_lr_fn="match_rms_adamw"))
+
+
 def fit(r: Recipe, train: torch.Tensor, held_out: torch.Tensor, checkpoint: Path, *, every: float = 60.0,
         say: Callable[[str], None] = lambda line: None) -> tuple[nn.Module, list[dict], float]:
     """Train a model by its recipe, or go on from the checkpoint; returns it with its curve and the processor's seconds.
@@ -174,20 +187,20 @@ def fit(r: Recipe, train: torch.Tensor, held_out: torch.Tensor, checkpoint: Path
     Raises: InputError for a checkpoint that this recipe cannot go on from; FloatingPointError when the loss is not finite.
     """
     model, data = r.model(), Batches(train, r.batch, r.seed)
-    named = dict(model.named_parameters())
-    optim = torch.optim.AdamW([{"params": [p for p in named.values() if p.ndim > 1], "weight_decay": r.weight_decay},
-                               {"params": [p for p in named.values() if p.ndim <= 1], "weight_decay": 0.0}], betas=(0.9, 0.98), fused=True)
-    first, curve, recent, seconds = _resume(r, model, optim, checkpoint) if checkpoint.exists() else (0, [], [], 0.0)
+    made = optimizers(model, r)
+    first, curve, recent, seconds = _resume(r, model, made, checkpoint) if checkpoint.exists() else (0, [], [], 0.0)
     begun, kept = time.process_time() - seconds, time.monotonic()
     model.train()
     for step in range(first, r.steps):
-        for group in optim.param_groups:
-            group["lr"] = r.lr * rate(step, r.steps)
+        for optim, height in zip(made, (r.lr, r.matrix_lr), strict=True):
+            for group in optim.param_groups:
+                group["lr"] = height * rate(step, r.steps)
         value = loss(model, data[step], r, generator(r.seed, stream=1_000_000 + step))
-        optim.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optim.step()
+        for optim in made:
+            optim.step()
         recent.append(value.item())
         if not math.isfinite(recent[-1]):
             raise FloatingPointError(f"the loss is {recent[-1]} at step {step} of {r.steps} (lr {r.lr})")
@@ -197,7 +210,7 @@ def fit(r: Recipe, train: torch.Tensor, held_out: torch.Tensor, checkpoint: Path
             say(f"step {step + 1} of {r.steps}: {curve[-1]['train']:.3f}, validation {curve[-1]['validation']:.3f} "
                 f"({time.process_time() - begun:.0f} s)")
         if time.monotonic() - kept > every and step + 1 < r.steps:
-            _keep(r, model, optim, checkpoint, step + 1, curve, recent, time.process_time() - begun)
+            _keep(r, model, made, checkpoint, step + 1, curve, recent, time.process_time() - begun)
             kept = time.monotonic()
     return model.eval(), curve, time.process_time() - begun
 
@@ -293,25 +306,29 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
     return {k: round(v, 4) for k, v in values.items()}
 
 
-def _keep(r, model, optim, path, step, curve, recent, seconds):
+def _keep(r, model, made, path, step, curve, recent, seconds):
     state = {f"model.{k}": v.detach() for k, v in model.named_parameters()}
     for name, p in model.named_parameters():
-        state |= {f"{what}.{name}": optim.state[p][what] for what in ("exp_avg", "exp_avg_sq")}
+        state |= {f"{what}.{name}": v for optim in made if p in optim.state for what, v in optim.state[p].items()}
     about = {"recipe": json.dumps(asdict(r)), "step": str(step), "curve": json.dumps([curve, recent]), "seconds": str(seconds)}
     temporary = path.with_suffix(f".{os.getpid()}.part")
     save_file(state, temporary, about)
     os.replace(temporary, path)
 
 
-def _resume(r, model, optim, path) -> tuple[int, list[dict], list[float], float]:
+def _resume(r, model, made, path) -> tuple[int, list[dict], list[float], float]:
     with safe_open(path, "pt") as file:
         about = file.metadata()
     step, was = int(about["step"]), json.loads(about["recipe"])
     level = all(step <= steps - round(FALL * steps) for steps in (was["steps"], r.steps))
     if {**was, "steps": r.steps} != asdict(r) or not (was["steps"] == r.steps or level):
         raise InputError(f"{path} is at step {step} of {was['steps']} of a recipe that this one does not continue; delete it to begin anew")
-    state = load_file(path)
-    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
-    for name, p in model.named_parameters():
-        optim.state[p] = {"step": torch.tensor(float(step)), **{what: state[f"{what}.{name}"] for what in ("exp_avg", "exp_avg_sq")}}
+    names = dict(model.named_parameters())
+    for key, value in load_file(path).items():
+        what, name = key.split(".", 1)
+        if what == "model":
+            names[name].data.copy_(value)
+        else:
+            optim = next(o for o in made if any(names[name] is p for group in o.param_groups for p in group["params"]))
+            optim.state[names[name]][what] = value
     return step, *json.loads(about["curve"]), float(about["seconds"])

@@ -192,7 +192,10 @@ class _Both(_Layer):
 
 
 class Masked:
-    """A `MiniBert` with its tokenizer (of the package `tokenizers`); `pad`, `cls`, `sep` and `mask` are its special tokens."""
+    """A `MiniBert` with its tokenizer (of the package `tokenizers`); `pad`, `cls`, `sep` and `mask` are its special tokens.
+
+    Tokens are hidden by their ids; a [MASK] that is written into a text leaves blanks around it as tokens of their own.
+    """
     pad, cls, sep, mask = range(4)
 
     def __init__(self, model: MiniBert, tokenizer):
@@ -259,9 +262,9 @@ def _tokenizer(name: str):
 
 
 FILES = {name: File(name, sha256, (Mirror("bundled", name), Mirror("folder", name))) for name, sha256 in {
-    "mini_bert.safetensors": "",
-    "mini_bert_tokenizer.json": "",
-    "mini_gpt.safetensors": "",
-    "mini_gpt_small.safetensors": "",
-    "mini_gpt_tokenizer.json": "",
+    "mini_bert.safetensors": "55b75a2a1dac1f2ac340f1b4fd196cd9f3bf07dd8566918d17785632c32d62f9",
+    "mini_bert_tokenizer.json": "0cb8fa8aab4ea782f892c596a3524db9d9f45aa4c0eda2639a84187bd91f77d3",
+    "mini_gpt.safetensors": "1f55de6ece478a21aa37b227e3c98a5a164491ccf93bb59d12c453d928b1516f",
+    "mini_gpt_small.safetensors": "d7076d0200f2a397e8ad89a77186c9030a92da03dd252c4c6669703b6be4eb3d",
+    "mini_gpt_tokenizer.json": "1c41391a8a9af60e0b702ae260d64244fa48e625d6d40a74af921525e9400065",
 }.items()}
