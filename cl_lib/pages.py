@@ -242,12 +242,16 @@ def language_models(made: Sequence[Mapping]) -> str:
         r, test = m["recipe"], m["test"]
         read = r["steps"] * r["batch"] * r["longest"]
         pairs = f"{math.exp(test['bigram']):,.0f}" if "bigram" in test else ""
-        lines.append(f"| {m['model']} | {r['layers']} layers of {r['d']}, {m['parameters'] / 1e6:.2f} million weights | {read / 1e6:.1f} million tokens, "
-                     f"{read / m['text']['tokens']:.1f} passes | {test['perplexity']:,.0f} | {math.exp(test['unigram']):,.0f} | {pairs} | "
-                     f"{100 * test['accuracy']:.0f} % |")
-    scores = [f"{m['model']}, mean over the tokens of a sentence: " + ", ".join(f"{v:.0f} after layer {k}" if int(k) else f"{v:.0f} of the embeddings"
-              for k, v in m["stsb"].items()) for m in made if "stsb" in m]
-    return "\n".join([*lines, "", *(f"Spearman's correlation, times 100, on the test part of STS-B. {s}." for s in scores)])
+        shape = f"{r['layers']} layer{'s' * (r['layers'] > 1)} of {r['d']}, {m['parameters'] / 1e6:.2f} million weights"
+        lines.append(f"| {m['model']} | {shape} | {read / 1e6:.1f} million tokens, {read / m['text']['tokens']:.1f} passes | "
+                     f"{test['perplexity']:,.0f} | {math.exp(test['unigram']):,.0f} | {pairs} | {100 * test['accuracy']:.0f} % |")
+    scores = [f"{m['model']}, mean over the tokens of a sentence, on the test part of STS-B (Spearman's correlation times 100): {_layers(m['stsb'])}. "
+              f"The same network untrained: {_layers(m['stsb_untrained'])}." for m in made if "stsb" in m]
+    return "\n".join([*lines, "", *scores])
+
+
+def _layers(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{v:.0f} after layer {k}" if int(k) else f"{v:.0f} of the embeddings" for k, v in scores.items())
 
 
 def _tex(plain: str) -> str:

@@ -289,7 +289,7 @@ def pretrain(name: str, *, steps: int | None = None, out: Path | None = None, sa
              "sha256": {path.name: checksum(path) for path in (weights, vocabulary)},
              "test": rounded(measured(model, test, r) | baselines(train, test, r)), "curve": curve}
     if r.kind == "masked":
-        about["stsb"] = rounded(sentence_scores(model, made))
+        about |= {"stsb": rounded(sentence_scores(model, made)), "stsb_untrained": rounded(sentence_scores(r.model(), made))}
     (out / f"{stem}_curve.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf8")
     checkpoint.unlink(missing_ok=True)
     return weights
