@@ -1,4 +1,4 @@
-"""How text is drawn from a causal language model: greedy, beam, sampling, contrastive search, contrastive decoding.
+"""How text is drawn from a causal language model: greedy, beam, sampling, contrastive search.
 
 All decoders take a `cl_lib.encoders.causal.Causal` model and prompts (n, l) of one length, and return (n, l + tokens).
 """
@@ -83,41 +83,6 @@ def contrastive_search(model: Causal, prompts: torch.Tensor, tokens: int, *, k: 
         cache = read.cache
         cache.batch_select_indices(here * k + best)
         p = read.logits[:, -1].view(n, k, -1)[here, best].softmax(1)
-    return ids
-
-
-def contrast_logits(expert: torch.Tensor, amateur: torch.Tensor, *, beta: float = 0.5, alpha: float = 0.1) -> torch.Tensor:
-    r"""Contrastive decoding's logits: (1 + beta) s_e - beta s_a where the expert finds a token plausible, else -inf.
-
-    Plausible: s_e >= log(alpha) + max s_e, that is, at least alpha times as likely as the expert's favourite; alpha 0 keeps all.
-    Shapes: expert, amateur (..., v) -> (..., v). Reduces to: the expert for beta = 0 and alpha = 0; its softmax on the
-    plausible tokens when the amateur is the expert. Source: 2309.09117 section 2 (1 + beta form), 2210.15097 (mask).
-    Raises: InputError for unequal shapes, beta below 0 or alpha outside [0, 1].
-    """
-    if expert.shape != amateur.shape:
-        raise InputError(f"expert and amateur must have one shape, not {tuple(expert.shape)} and {tuple(amateur.shape)}")
-    if beta < 0 or not 0 <= alpha <= 1:
-        raise InputError(f"beta must be at least 0 and alpha in [0, 1], not {beta} and {alpha}")
-    plausible = expert.softmax(-1) >= alpha * expert.softmax(-1).amax(-1, keepdim=True)
-    return ((1 + beta) * expert - beta * amateur).masked_fill(~plausible, -torch.inf)
-
-
-@torch.no_grad()
-def contrastive_decoding(expert: Causal, amateur: Causal, prompts: torch.Tensor, tokens: int, *, beta: float = 0.5, alpha: float = 0.1,
-                         amateur_prompts: torch.Tensor | None = None, g: torch.Generator | None = None, temperature: float = 1.0) -> torch.Tensor:
-    """Text by `contrast_logits` of two models with one vocabulary, or of one model on two prompts (contrastive input decoding).
-
-    Greedy, or with a generator drawn from the softmax at a temperature. `amateur_prompts` (n, l') are what the amateur reads in
-    place of `prompts`; both read the same continuation. Reduces to: `greedy` for beta = 0.
-    """
-    checks.positive("temperature", temperature)
-    strong, weak = expert.read(prompts), amateur.read(prompts if amateur_prompts is None else amateur_prompts)
-    ids = prompts
-    for _ in range(tokens):
-        logits = contrast_logits(strong.logits[:, -1], weak.logits[:, -1], beta=beta, alpha=alpha)
-        token = logits.argmax(1, keepdim=True) if g is None else torch.multinomial((logits / temperature).softmax(1), 1, generator=g)
-        ids = torch.cat([ids, token], 1)
-        strong, weak = expert.read(token, strong.cache), amateur.read(token, weak.cache)
     return ids
 
 

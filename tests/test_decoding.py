@@ -77,42 +77,10 @@ def test_sampling_keeps_to_its_nucleus_and_follows_the_softmax(gpt):
     assert torch.equal(decoding.sample(gpt, PROMPTS, 5, g, temperature=1e-4), decoding.greedy(gpt, PROMPTS, 5))
 
 
-def test_contrast_logits_by_hand():
-    e, a = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    out = decoding.contrast_logits(e, a, beta=0.5, alpha=0.2)
-    for i in range(4):
-        top = max(e[i])
-        for v in range(9):
-            plausible = e[i, v] >= torch.tensor(0.2).double().log() + top
-            assert (out[i, v] == 1.5 * e[i, v] - 0.5 * a[i, v]) if plausible else out[i, v] == -torch.inf
-    assert torch.equal(decoding.contrast_logits(e, a, beta=0.0, alpha=0.0), e)
-    same = decoding.contrast_logits(e, e, beta=3.0, alpha=0.2)
-    assert torch.allclose(same.softmax(1), e.masked_fill(same.isinf(), -torch.inf).softmax(1))
-    assert torch.isfinite(decoding.contrast_logits(e, a, beta=2.0, alpha=1.0)).sum(1).eq(1).all()  # the favourite is always plausible
-    moved = decoding.contrast_logits(e + 3, a - 7, beta=0.5, alpha=0.2)
-    assert torch.allclose(moved.softmax(1), out.softmax(1))
-
-
-def test_contrastive_decoding_is_greedy_on_contrast_logits(gpt):
-    amateur = GPT(13, 8, layers=1, heads=2, longest=24, seed=5).eval()
-    ids = PROMPTS
-    for _ in range(6):
-        token = decoding.contrast_logits(last(gpt, ids), last(amateur, ids[:, 2:]), beta=0.7, alpha=0.05).argmax(1, keepdim=True)
-        ids = torch.cat([ids, token], 1)
-    found = decoding.contrastive_decoding(gpt, amateur, PROMPTS, 6, beta=0.7, alpha=0.05, amateur_prompts=PROMPTS[:, 2:])
-    assert torch.equal(found, ids)
-    assert torch.equal(decoding.contrastive_decoding(gpt, amateur, PROMPTS, 6, beta=0.0), decoding.greedy(gpt, PROMPTS, 6))
-    g = torch.Generator().manual_seed(0)
-    assert torch.equal(decoding.contrastive_decoding(gpt, amateur, PROMPTS, 6, beta=0.7, alpha=0.05, amateur_prompts=PROMPTS[:, 2:], g=g,
-                                                     temperature=1e-5), ids)
-
-
 @pytest.mark.parametrize(("call", "message"), [
     (lambda m: decoding.sample(m, PROMPTS, 1, None, top_p=0.0), "top_p"), (lambda m: decoding.sample(m, PROMPTS, 1, None, top_k=0), "top_k"),
     (lambda m: decoding.sample(m, PROMPTS, 1, None, temperature=0.0), "temperature"), (lambda m: decoding.beam(m, PROMPTS, 1, width=0), "width"),
     (lambda m: decoding.contrastive_search(m, PROMPTS, 1, alpha=1.5), "alpha"),
-    (lambda m: decoding.contrast_logits(torch.ones(2), torch.ones(3)), "one shape"),
-    (lambda m: decoding.contrast_logits(torch.ones(2), torch.ones(2), beta=-1.0), "beta"),
     (lambda m: generation.surprise(m, PROMPTS, 0), "start"), (lambda m: generation.isotropy(torch.ones(2, 1, 3)), "two tokens")])
 def test_bad_input(gpt, call, message):
     with pytest.raises(InputError, match=message):

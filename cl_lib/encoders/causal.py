@@ -12,7 +12,7 @@ import torch
 
 from cl_lib.datasets.sources import File, Mirror, locate
 from cl_lib.encoders.text import SMOLLM2
-from cl_lib.errors import InputError, unknown
+from cl_lib.errors import unknown
 
 # stories15M (karpathy/llama2.c, MIT): a Llama of 6 layers and 288 dimensions, trained on TinyStories (2305.07759).
 STORIES = File("stories15m.data", "597a6652b5e5c83334e54f8a65c7da4b1ddc547dc7eca3029218af86ac5a6df2", (
@@ -154,14 +154,3 @@ def _merged(text: str, pieces: list[bytes], scores: list[float]) -> list[int]:
 def _joined(ids: Sequence[int], pieces: list[bytes]) -> str:
     out = b"".join(bytes([i - 3]) if 3 <= i < 259 else pieces[i] for i in ids if i > 2)
     return out.decode("utf8", "replace").strip()
-
-
-def prompts(model: Causal, texts: Sequence[str], length: int) -> torch.Tensor:
-    """The first `length` tokens of each text, (n, length), start tokens among them.
-
-    Raises: InputError for a text that is shorter.
-    """
-    ids = [model.ids(text)[:length] for text in texts]
-    if short := next((t for t, i in zip(texts, ids, strict=True) if len(i) < length), None):
-        raise InputError(f"a text has fewer than {length} tokens: {short[:60]!r}")
-    return torch.tensor(ids)

@@ -40,8 +40,8 @@ class GPT(nn.Module):
     """A causal transformer on token ids: learnt positions, pre-norm layers, output tied to the embeddings (GPT-2's shape).
 
     Shapes: ids (n, l) int64 with l up to `longest` -> logits (n, l, vocabulary), by `forward`. `states(ids)` gives the last
-    layer's states after the norm, (n, l, d), which the output layer sees; `extra` (n, l, d), such as an image's tokens in
-    front, is added to the embeddings. `read` is the side that the decoders of `cl_lib.decoding` use.
+    layer's states after the norm, (n, l, d), which the output layer sees. `read` is the side that the decoders of
+    `cl_lib.decoding` use.
     """
 
     def __init__(self, vocabulary: int, d: int = 128, *, layers: int = 4, heads: int = 4, longest: int = 128, dropout: float = 0.0,
@@ -62,12 +62,11 @@ class GPT(nn.Module):
                     nn.init.normal_(out.weight, std=0.02 / (2 * layers) ** 0.5)
         self.dropout = nn.Dropout(dropout)
 
-    def states(self, ids: torch.Tensor, cache: Cache | None = None, *, extra: torch.Tensor | None = None) -> torch.Tensor:
+    def states(self, ids: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         first = 0 if cache is None else len(cache)
         if first + ids.shape[1] > self.longest:
             raise InputError(f"{first + ids.shape[1]} tokens; the model reads {self.longest} at most")
-        h = self.tokens(ids) + self.positions(torch.arange(first, first + ids.shape[1], device=ids.device))
-        h = self.dropout(h if extra is None else h + extra)
+        h = self.dropout(self.tokens(ids) + self.positions(torch.arange(first, first + ids.shape[1], device=ids.device)))
         for i, layer in enumerate(self.layers):
             h = layer(h, i, cache)
         return self.norm(h)
@@ -97,8 +96,8 @@ class _Layer(nn.Module):
         self.up, self.down, self.dropout = nn.Linear(d, 4 * d), nn.Linear(4 * d, d), nn.Dropout(dropout)
 
     def forward(self, h: torch.Tensor, number: int, cache: Cache | None) -> torch.Tensor:
-        n, l, d = h.shape
-        q, k, v = self.qkv(self.before(h)).view(n, l, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self._qkv(h)
+        l = h.shape[1]
         if cache is not None:
             k, v = cache.add(number, k, v)
         ahead = None
@@ -106,8 +105,12 @@ class _Layer(nn.Module):
             ahead = torch.ones(l, k.shape[2], dtype=torch.bool, device=h.device).tril(k.shape[2] - l)
         a = F.scaled_dot_product_attention(q, k, v, attn_mask=ahead, is_causal=l == k.shape[2] and l > 1,
                                            dropout_p=self.p if self.training else 0.0)
-        h = h + self.dropout(self.out(a.transpose(1, 2).reshape(n, l, d)))
+        h = h + self.dropout(self.out(a.transpose(1, 2).flatten(2)))
         return h + self.dropout(self.down(F.gelu(self.up(self.between(h)))))
+
+    def _qkv(self, h):
+        n, l, d = h.shape
+        return self.qkv(self.before(h)).view(n, l, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
 
 
 class Tokenized:
@@ -185,10 +188,6 @@ class _Both(_Layer):
         q, k, _ = self._qkv(h)
         s = q @ k.transpose(2, 3) / k.shape[3] ** 0.5
         return (s if seen is None else s.masked_fill(~seen, float("-inf"))).softmax(3)
-
-    def _qkv(self, h):
-        n, l, d = h.shape
-        return self.qkv(self.before(h)).view(n, l, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
 
 
 class Masked:
