@@ -13,8 +13,7 @@ from cl_lib.evaluation import generation
 def gpt():
     model = GPT(13, 8, layers=2, heads=2, longest=24, seed=0).eval()
     with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(4)  # far enough from uniform that choices differ
+        model.tokens.weight.mul_(25)  # what is read decides what comes next
     return model
 
 
