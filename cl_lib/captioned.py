@@ -59,8 +59,9 @@ def probes(image: Callable[[torch.Tensor], torch.Tensor], data: Emoji, seed: int
 def caption_vectors(captions: tuple[str, ...], *, version: str = "full", d: int = 64) -> torch.Tensor:
     """Unit vectors (n, d) of captions: MiniLM-L6 reduced to its first d principal components over all emoji captions.
 
-    The captions are those of `captioned` as it is by default. Cached on disk; about 30 s the first time. `version="slice"` is a stand-in that needs no model, for smoke: the mean of a fixed random
-    vector a word. Raises: InputError for an unknown version; DataError when the model is not to be had; KeyError for another caption.
+    The captions are those of `captioned` as it is by default. Cached on disk; about 30 s the first time. `version="slice"` is a
+    stand-in that needs no model, for smoke: the mean of a fixed random vector a word.
+    Raises: InputError for an unknown version; DataError when the model is not to be had; KeyError for another caption.
     """
     if version not in ("full", "slice"):
         raise unknown("version", version, ("full", "slice"))

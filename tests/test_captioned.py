@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from cl_lib.captioned import caption_vectors, captioned, probes
 from cl_lib.datasets.emoji import emoji, split
 from cl_lib.errors import InputError
+from cl_lib.image_text import described
 
 DATA = emoji("slice")
 
@@ -19,6 +20,14 @@ def test_each_picture_keeps_one_caption_and_the_artist_left_out_has_none():
     # an artist's captions do not depend on who else is in training
     assert captioned(DATA, 2).captions == pairs.captions
     assert captioned(DATA, 1).captions != pairs.captions
+
+
+def test_kinds_can_be_left_unsaid():
+    said, unsaid = captioned(DATA, 0), captioned(DATA, 0, kind=0.0)
+    kinds = {described(s) for s in DATA.subgroups}
+    assert torch.equal(said.x, unsaid.x) and any(c in kinds for c in said.captions) and not any(c in kinds for c in unsaid.captions)
+    with pytest.raises(InputError, match="kind"):
+        captioned(DATA, 0, kind=1.5)
 
 
 def test_shuffled_captions_are_the_same_captions_elsewhere():
