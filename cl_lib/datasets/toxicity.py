@@ -48,8 +48,8 @@ class Judged:
 def tweets(part: str, *, version: str = "full") -> Judged:
     """English tweets that people called hateful or offensive (toxic, about five of six), or neither; Davidson et al. 2017 (1703.04009).
 
-    The 23,413 of 24,783 that keep four words or more once addresses, names and signs beyond ASCII are gone; shuffled once, in four
-    parts that share no tweet: "model" (12,000, for a language model to read), "guide" (5,000), "judge" (5,000), "held" (the rest).
+    The 23,413 of 24,783 that keep four words or more once addresses, names and signs beyond ASCII are gone; shuffled once, in three
+    parts that share no tweet: "model" (15,000, for a language model to read), "other" (7,000) and "held" (the rest).
     `version="slice"` is a harmless stand-in for tests: bundled captions, where those that name an animal pass for toxic ones.
     Licence: MIT. Raises: InputError for an unknown part or version; DataError when the file is not to be had.
     """
