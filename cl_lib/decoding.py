@@ -93,3 +93,18 @@ def _stepwise(model: Causal, prompts: torch.Tensor, tokens: int, choose) -> torc
         ids = torch.cat([ids, token], 1)
         read = model.read(token, read.cache)
     return ids
+
+
+def draw(p: torch.Tensor, g: torch.Generator, *, top_p: float = 1.0) -> torch.Tensor:
+    """One token of each distribution, from the fewest likeliest that hold `top_p` of it: p (n, v), rows sum to 1 -> (n,) int64.
+
+    One uniform number of `g` a row decides, so rows of two runs with the same generator draw alike where their distributions are alike.
+    Source: nucleus 1904.09751. Raises: InputError for a top_p out of range.
+    """
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p must be in (0, 1], not {top_p}")
+    p, order = p.sort(1, descending=True)
+    total = p.cumsum(1)
+    total = p.masked_fill(total - p >= top_p, 0).cumsum(1)
+    at = torch.rand(len(p), 1, generator=g, dtype=p.dtype) * total[:, -1:]
+    return order.gather(1, (total <= at).sum(1, keepdim=True))[:, 0]

@@ -105,3 +105,14 @@ def test_surprise(gpt):
     logits = gpt(PROMPTS).detach().log_softmax(2)
     by_hand = [-sum(logits[i, t - 1, PROMPTS[i, t]] for t in (2, 3, 4)) / 3 for i in range(3)]
     assert torch.allclose(found, torch.stack(by_hand))
+
+
+def test_draw_follows_the_nucleus():
+    p = torch.tensor([[0.1, 0.5, 0.15, 0.25], [0.7, 0.0, 0.1, 0.2]])
+    many = p.repeat_interleave(20_000, 0)
+    for top_p, kept in ((1.0, p), (0.7, torch.tensor([[0, 2 / 3, 0, 1 / 3], [1.0, 0, 0, 0]])), (0.1, torch.tensor([[0, 1.0, 0, 0], [1.0, 0, 0, 0]]))):
+        found = decoding.draw(many, torch.Generator().manual_seed(0), top_p=top_p).view(2, -1)
+        share = torch.stack([torch.bincount(row, minlength=4) / 20_000 for row in found])
+        assert torch.allclose(share, kept, rtol=0, atol=0.012) and (share[kept == 0] == 0).all()
+    with pytest.raises(InputError, match="top_p"):
+        decoding.draw(p, torch.Generator(), top_p=0.0)

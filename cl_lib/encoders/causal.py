@@ -12,7 +12,7 @@ import torch
 
 from cl_lib.datasets.sources import File, Mirror, locate
 from cl_lib.encoders.text import SMOLLM2
-from cl_lib.errors import unknown
+from cl_lib.errors import InputError, unknown
 
 # stories15M (karpathy/llama2.c, MIT): a Llama of 6 layers and 288 dimensions, trained on TinyStories (2305.07759).
 STORIES = File("stories15m.data", "597a6652b5e5c83334e54f8a65c7da4b1ddc547dc7eca3029218af86ac5a6df2", (
@@ -77,6 +77,17 @@ def causal_lm(name: str) -> Packaged:
 
     transformers.logging.set_verbosity_error()
     return models[name]()
+
+
+def prompts(model: Causal, texts: Sequence[str], length: int) -> torch.Tensor:
+    """The first `length` tokens of each text, (n, length), start tokens among them.
+
+    Raises: InputError for a text that is shorter.
+    """
+    ids = [model.ids(text)[:length] for text in texts]
+    if short := next((t for t, i in zip(texts, ids, strict=True) if len(i) < length), None):
+        raise InputError(f"a text has fewer than {length} tokens: {short[:60]!r}")
+    return torch.tensor(ids)
 
 
 @lru_cache
