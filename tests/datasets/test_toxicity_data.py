@@ -4,19 +4,9 @@ import re
 import pytest
 
 from cl_lib.datasets import toxicity
-from cl_lib.datasets.sources import DataError, locate
 from cl_lib.datasets.text import normalised
 from cl_lib.errors import InputError
-
-
-def needs(*files):
-    for file in files:
-        try:
-            locate(file, download=False)
-        except DataError as error:
-            if "is not to be had" not in str(error):
-                raise
-            pytest.skip(str(error))
+from support.files import needs
 
 
 def test_parts_of_the_tweets_share_no_text():

@@ -2,18 +2,17 @@ import pytest
 import torch
 
 from cl_lib import decoding
-from cl_lib.datasets.sources import DataError
-from cl_lib.encoders.causal import causal_lm, prompts
+from cl_lib.encoders.causal import STORIES, causal_lm, prompts
 from cl_lib.encoders.language_models import mini_gpt
+from cl_lib.encoders.text import SMOLLM2
 from cl_lib.errors import InputError
+from support.files import needs
 
 
 @pytest.mark.parametrize("name", ["stories15m", "smollm2"])
 def test_a_packaged_model_reads_on_from_its_cache(name):
-    try:
-        model = causal_lm(name)
-    except DataError as error:
-        pytest.skip(str(error))
+    needs({"stories15m": STORIES, "smollm2": SMOLLM2}[name])
+    model = causal_lm(name)
     ids = prompts(model, ["Once upon a time, there was a little girl named Lily.", "One day, a big dog ran to the park to play."], 10)
     whole, first = model.read(ids), model.read(ids[:, :6])
     rest = model.read(ids[:, 6:], first.cache)
